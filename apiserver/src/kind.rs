@@ -18,7 +18,7 @@ pub enum Scope {
 }
 
 /// A column of `kubectl get`, evaluated by the server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Column {
     /// The heading.
     pub name: String,
@@ -32,6 +32,9 @@ pub struct Column {
     pub priority: i32,
     /// The simple JSONPath of the value, for example `.status.phase`.
     pub json_path: String,
+    /// For cells no JSONPath can give (the number of a Secret's keys): the value from the whole object. Wins over
+    /// `json_path`. Pure.
+    pub cell: Option<fn(&Value) -> Value>,
 }
 
 /// Where the `scale` subresource finds its numbers.
@@ -97,6 +100,22 @@ pub type Validate = Arc<dyn Fn(&Value, Option<&Value>) -> Vec<FieldError> + Send
 /// Turns the `raw` part of a Kubernetes protobuf envelope into the object's JSON.
 pub type DecodeProtobuf = fn(&[u8]) -> Result<Value, String>;
 
+/// Brings an object about to be written into the shape that is stored (a Secret's `stringData` folded into `data`).
+/// Runs after decoding and before defaults, pruning and validation. Pure.
+pub type Prepare = fn(&mut Value);
+
+/// Which names objects of a kind may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameRule {
+    /// An RFC 1123 subdomain of at most 253 characters: what most kinds take.
+    #[default]
+    Subdomain,
+    /// An RFC 1123 label of at most 63 characters: Namespaces.
+    Label,
+    /// Anything that fits into one segment of a path: RBAC's kinds.
+    PathSegment,
+}
+
 /// Everything the server knows about one kind.
 #[derive(Clone)]
 pub struct Kind {
@@ -132,6 +151,10 @@ pub struct Kind {
     pub selectable_fields: Vec<String>,
     /// Core kinds take strategic merge patches; custom ones answer 415 as Kubernetes does.
     pub strategic_merge: bool,
+    /// Which names are allowed.
+    pub name_rule: NameRule,
+    /// What is folded together before an object is written; `None` for most kinds.
+    pub prepare: Option<Prepare>,
     /// What the schema cannot say.
     pub validate: Option<Validate>,
     /// How clients' protobuf bodies are read; `None` means the kind is JSON and YAML only.

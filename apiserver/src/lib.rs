@@ -3,3 +3,13 @@
 //! It knows resources and none of the kinds by name: see [`kind::Kind`].
 
 pub mod kind;
+pub mod core_kinds;
+mod crd;
+pub mod decode;
+pub mod discovery;
+pub mod openapi;
+pub mod patch;
+pub mod protobuf;
+pub mod schema;
+pub mod selector;
+pub mod table;

@@ -1,0 +1,112 @@
+//! What Kubernetes asks of every object's metadata: names, labels, annotations, owners, finalizers.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::Value;
+
+use crate::kind::{FieldError, FieldErrorReason, Kind, NameRule, Scope};
+
+/// Names are at most this long (RFC 1123 subdomain, `validation.DNS1123SubdomainMaxLength`).
+const SUBDOMAIN_LENGTH_MAX: usize = 253;
+/// One label of a name is at most this long (RFC 1123, `validation.DNS1123LabelMaxLength`).
+const LABEL_LENGTH_MAX: usize = 63;
+/// All annotations of an object together, keys and values (`validation.TotalAnnotationSizeLimitB`).
+const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
+
+const SUBDOMAIN_MESSAGE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const LABEL_MESSAGE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const QUALIFIED_MESSAGE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const VALUE_MESSAGE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+static SUBDOMAIN: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").expect("a constant"));
+static LABEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$").expect("a constant"));
+static QUALIFIED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$").expect("a constant"));
+
+fn longer(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
+/// What is wrong with `name` as an RFC 1123 subdomain.
+pub fn subdomain_problem(name: &str) -> Option<String> {
+    if name.len() > SUBDOMAIN_LENGTH_MAX {
+        return Some(longer(SUBDOMAIN_LENGTH_MAX));
+    }
+    (!SUBDOMAIN.is_match(name)).then(|| SUBDOMAIN_MESSAGE.to_owned())
+}
+
+/// What is wrong with `name` as an RFC 1123 label.
+pub fn dns_label_problem(name: &str) -> Option<String> {
+    if name.len() > LABEL_LENGTH_MAX {
+        return Some(longer(LABEL_LENGTH_MAX));
+    }
+    (!LABEL.is_match(name)).then(|| LABEL_MESSAGE.to_owned())
+}
+
+/// What is wrong with `key` as the key of a label or annotation: an optional DNS prefix, `/`, and a name.
+pub fn label_key_problem(key: &str) -> Option<String> {
+    let name = match key.split_once('/') {
+        Some((_, name)) if name.contains('/') => {
+            return Some(format!("a valid label key must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName'): {QUALIFIED_MESSAGE}"));
+        }
+        Some(("", _)) => return Some("prefix part must be non-empty".to_owned()),
+        Some((prefix, name)) => {
+            if let Some(problem) = subdomain_problem(prefix) {
+                return Some(format!("prefix part {problem}"));
+            }
+            name
+        }
+        None => key,
+    };
+    if name.is_empty() {
+        return Some("name part must be non-empty".to_owned());
+    }
+    if name.len() > LABEL_LENGTH_MAX {
+        return Some(format!("name part {}", longer(LABEL_LENGTH_MAX)));
+    }
+    (!QUALIFIED.is_match(name)).then(|| QUALIFIED_MESSAGE.to_owned())
+}
+
+/// What is wrong with `value` as the value of a label.
+pub fn label_value_problem(value: &str) -> Option<String> {
+    if value.len() > LABEL_LENGTH_MAX {
+        return Some(longer(LABEL_LENGTH_MAX));
+    }
+    (!value.is_empty() && !QUALIFIED.is_match(value)).then(|| VALUE_MESSAGE.to_owned())
+}
+
+/// What is wrong with `name` under a kind's rule.
+pub fn name_problem(rule: NameRule, name: &str) -> Option<String> {
+    match rule {
+        NameRule::Subdomain => subdomain_problem(name),
+        NameRule::Label => dns_label_problem(name),
+        NameRule::PathSegment if name == "." || name == ".." => Some(format!("may not be '{name}'")),
+        NameRule::PathSegment => ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'")),
+    }
+}
+
+/// Checks `metadata` of `object`, a new state of an object of `kind`; `old` is the stored state on update.
+pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let metadata = &object["metadata"];
+    match metadata["name"].as_str().filter(|n| !n.is_empty()) {
+        None => errors.push(FieldError {
+            field: "metadata.name".to_owned(),
+            reason: FieldErrorReason::Required,
+            message: "Required value: name or generateName is required".to_owned(),
+        }),
+        Some(name) => {
+            if let Some(problem) = name_problem(kind.name_rule, name) {
+                errors.push(FieldError {
+                    field: "metadata.name".to_owned(),
+                    reason: FieldErrorReason::Invalid,
+                    message: format!("Invalid value: {name:?}: {problem}"),
+                });
+            }
+        }
+    }
+    let _ = (old, Scope::Cluster, ANNOTATIONS_BYTES_MAX);
+    errors
+}

@@ -1,1 +1,186 @@
-//! (being written)
+//! What the gateway and a node's agent say to each other. Types only.
+//!
+//! Down goes the *assignment*: all that a node should run, as items with a revision. Up comes what the agent
+//! *observes*. Frames are JSON text, one [`Down`] or [`Up`] each. Unknown fields are ignored; an unknown message is
+//! answered with [`Up::Unknown`] or [`Down::Unknown`] and ends nothing, so that either side may be the older one.
+
+mod assignment;
+mod observation;
+mod register;
+
+pub use assignment::{
+    Assignment, AssignmentUpdate, BuildArgument, BuildTask, EnvValue, GitAccess, HealthProbe, InstanceTask, Item,
+    ItemKey, RouteTask, RunState, RuntimeChoice,
+};
+pub use observation::{
+    BuildObservation, Heartbeat, InstanceObservation, NodeResources, Observation, PartState, RouteObservation,
+    UsageSample,
+};
+pub use register::{Claims, JoinToken, Registration, RegistrationAnswer, TOKEN_AUDIENCE};
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this protocol that this build speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+/// The largest frame either side accepts. An assignment of 1,000 instances is about 2 MiB.
+pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// Time between two heartbeats.
+pub const HEARTBEAT_SECONDS: u64 = 30;
+/// Without a heartbeat for this long a node counts as offline: three missed ones and the time of a reconnect.
+pub const OFFLINE_SECONDS: i64 = 90;
+
+/// What the gateway says to an agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Down {
+    /// What the node should run from now on.
+    Assignment(AssignmentUpdate),
+    /// Up to where a build's log is safely kept: the agent may forget what stands before.
+    #[serde(rename_all = "camelCase")]
+    LogKept {
+        /// Uid of the Build.
+        build: String,
+        /// Number of bytes.
+        bytes: u64,
+    },
+    /// Open a stream; its answers bear the same id.
+    OpenStream(OpenStream),
+    /// Close a stream that nobody reads any more.
+    #[serde(rename_all = "camelCase")]
+    CloseStream {
+        /// The stream.
+        stream: u64,
+    },
+    /// Sent instead of an answer to a message that this side does not know.
+    #[serde(rename_all = "camelCase")]
+    Unknown {
+        /// The message's type, or what was wrong with it.
+        message: String,
+    },
+}
+
+/// What an agent says to the gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Up {
+    /// The first message of a connection: who speaks and what it already has.
+    Hello(Hello),
+    /// The agent has accepted the assignment of this revision and keeps it on disk.
+    #[serde(rename_all = "camelCase")]
+    Applied {
+        /// The revision.
+        revision: u64,
+    },
+    /// What the agent sees: everything (`full`), or what changed.
+    Observed(Observation),
+    /// The node is alive; how it is.
+    Heartbeat(Heartbeat),
+    /// A piece of a build's log, from a byte on. Sent again until it is kept.
+    #[serde(rename_all = "camelCase")]
+    BuildLog {
+        /// Uid of the Build.
+        build: String,
+        /// Number of bytes that stand before this piece.
+        offset: u64,
+        /// The text.
+        text: String,
+    },
+    /// A piece of a stream.
+    #[serde(rename_all = "camelCase")]
+    StreamData {
+        /// The stream.
+        stream: u64,
+        /// The text.
+        text: String,
+        /// How many bytes were dropped before this piece because the reader was too slow.
+        #[serde(default)]
+        dropped: u64,
+    },
+    /// A stream has ended.
+    #[serde(rename_all = "camelCase")]
+    StreamEnd {
+        /// The stream.
+        stream: u64,
+        /// Why, if not because there is no more.
+        #[serde(default)]
+        error: Option<String>,
+    },
+    /// Sent instead of an answer to a message that this side does not know.
+    #[serde(rename_all = "camelCase")]
+    Unknown {
+        /// The message's type, or what was wrong with it.
+        message: String,
+    },
+}
+
+/// The first message of a connection, and the query of a poll.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// The protocol's version.
+    pub protocol: u32,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The revision of the assignment that the agent has, if any.
+    #[serde(default)]
+    pub revision: Option<u64>,
+    /// [`Assignment::digest`] of what it has: equal digests need no list.
+    #[serde(default)]
+    pub digest: Option<String>,
+}
+
+/// Opens a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenStream {
+    /// The number by which both sides know it, unique on a connection.
+    pub stream: u64,
+    /// Uid of the Instance whose log it is.
+    pub instance: String,
+    /// Whether it goes on with what is written from now on.
+    #[serde(default)]
+    pub follow: bool,
+    /// How many of the last lines it begins with; all, if not given.
+    #[serde(default)]
+    pub tail_lines: Option<u32>,
+    /// Only what was written in the last so many seconds.
+    #[serde(default)]
+    pub since_seconds: Option<u64>,
+    /// Whether each line begins with its time.
+    #[serde(default)]
+    pub timestamps: bool,
+    /// The log of the container before the present one.
+    #[serde(default)]
+    pub previous: bool,
+}
+
+/// What an agent without a WebSocket posts: the same messages, in order.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Poll {
+    /// What would have come up the WebSocket.
+    #[serde(default)]
+    pub messages: Vec<Up>,
+}
+
+/// What it gets back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PollAnswer {
+    /// What would have come down the WebSocket.
+    #[serde(default)]
+    pub messages: Vec<Down>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newer_fields_are_ignored_and_older_ones_may_be_missing() {
+        let text = r#"{"type":"hello","protocol":2,"agentVersion":"9.9.9","mood":"good"}"#;
+        let Up::Hello(hello) = serde_json::from_str(text).unwrap() else { panic!("not a hello") };
+        assert_eq!((hello.protocol, hello.revision), (2, None));
+        assert!(serde_json::from_str::<Down>(r#"{"type":"dance"}"#).is_err());
+    }
+}

@@ -2,7 +2,10 @@
 //!
 //! It knows resources and none of the kinds by name: see [`kind::Kind`].
 
+pub mod clock;
 pub mod kind;
+pub mod store;
+pub mod task;
 pub mod core_kinds;
 mod crd;
 pub mod decode;

@@ -1,0 +1,128 @@
+//! What the store asks of a database.
+//!
+//! All thinking is done before: preconditions, revisions and bodies are settled when a batch reaches the backend,
+//! which has only to make it durable as one transaction, and to read everything back at the start.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::error::BackendError;
+use super::event::{Change, Event};
+use super::object::{KindId, Object, Table};
+use super::tokens::Token;
+
+/// A database that the store lives in. Only the store's writer task calls it, one call at a time.
+pub trait Backend: Send + 'static {
+    /// Prepares the database for these tables and reads everything the store keeps in memory.
+    fn load(&mut self, tables: &[Table]) -> impl Future<Output = Result<Loaded, BackendError>> + Send;
+
+    /// Makes a batch durable, all or nothing. After an error nothing of it may ever become visible.
+    fn commit(&mut self, batch: &Batch) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Removes the oldest changes from the log, at most [`Compaction::rows_max`] of them, and records up to where in the
+    /// same transaction. Returns the revision up to which the log is now compacted.
+    fn compact(&mut self, compaction: Compaction) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// Inserts or replaces a token.
+    fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Leaves the database tidy. Nothing is called after it.
+    fn close(&mut self) -> impl Future<Output = Result<(), BackendError>> + Send;
+}
+
+/// One transaction: the changes in the order of their revisions, which are dense, and what remains of them.
+#[derive(Debug)]
+pub struct Batch {
+    /// The revision of the last change.
+    pub revision: u64,
+    /// When it is written.
+    pub time: Timestamp,
+    /// Every change, for the log.
+    pub events: Vec<Arc<Event>>,
+    /// For each object that the batch touches, its last state; `None` removes it. In the order of kind, namespace and name.
+    pub finals: Vec<Final>,
+}
+
+/// What a batch leaves of one object.
+#[derive(Debug)]
+pub struct Final {
+    /// The kind.
+    pub kind: KindId,
+    /// The namespace.
+    pub namespace: Arc<str>,
+    /// The name.
+    pub name: Arc<str>,
+    /// The last state, or that there is none.
+    pub object: Option<Arc<Object>>,
+}
+
+/// Which changes leave the log.
+#[derive(Clone, Copy, Debug)]
+pub struct Compaction {
+    /// The log is compacted up to here.
+    pub from: u64,
+    /// Changes up to here go whatever their age.
+    pub through: u64,
+    /// Changes from before this time go too,
+    pub older_than: Timestamp,
+    /// if they lie up to here.
+    pub aged_through: u64,
+    /// But at most this many at once.
+    pub rows_max: u64,
+}
+
+/// An object as it is stored.
+#[derive(Clone, Debug)]
+pub struct StoredObject {
+    /// The namespace; empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The revision of the last write.
+    pub revision: u64,
+    /// The creation's time.
+    pub created: Timestamp,
+    /// The last write's time.
+    pub modified: Timestamp,
+    /// The whole object.
+    pub body: Vec<u8>,
+}
+
+/// A change as it is stored. The log is an undo log: together with the present state, the states before each change
+/// give all states between, without storing any twice.
+#[derive(Clone, Debug)]
+pub struct StoredChange {
+    /// The revision.
+    pub revision: u64,
+    /// When it was written.
+    pub time: Timestamp,
+    /// The kind.
+    pub kind: KindId,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// What happened.
+    pub change: Change,
+    /// The last state of a deleted object; `None` for the other changes.
+    pub last: Option<Vec<u8>>,
+    /// The state before and when that was written; `None` for a creation.
+    pub previous: Option<(Vec<u8>, Timestamp)>,
+}
+
+/// Everything that is read at the start.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The last committed revision.
+    pub revision: u64,
+    /// The log has all changes after this revision.
+    pub compacted: u64,
+    /// The objects of each table.
+    pub objects: Vec<Vec<StoredObject>>,
+    /// The log, oldest first; changes of kinds that were not asked for are left out.
+    pub changes: Vec<StoredChange>,
+    /// The tokens.
+    pub tokens: Vec<Token>,
+}

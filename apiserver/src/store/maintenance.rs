@@ -1,0 +1,150 @@
+//! What has to be done now and then: shorten the log and the rings, and remove what has expired.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::backend::Compaction;
+use super::error::Error;
+use super::object::{Key, KindId};
+use super::writer::Request;
+use super::{Shared, Store, Write, gauge};
+
+/// How much of the log of changes the database keeps. It is only read at the start, to let clients that were cut off
+/// by the restart go on: they come back within a reconnect's longest pause of 30 s.
+#[derive(Clone, Debug)]
+pub struct LogLimits {
+    /// At most about this many changes, whatever their age. At 1 KiB each they are read in some 0.1 s.
+    pub changes_max: u64,
+    /// Changes older than this go, but for the newest [`LogLimits::changes_old_max`].
+    pub age_max: Duration,
+    /// So many changes stay whatever their age.
+    pub changes_old_max: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { changes_max: 32_768, age_max: Duration::from_secs(300), changes_old_max: 1_000 }
+    }
+}
+
+/// How often the log is looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// Expired objects are looked for every so many ticks: they are kept for minutes at least.
+const TICKS_PER_EXPIRY: u32 = 10;
+/// Changes removed in one transaction: it takes some milliseconds, and writers wait no longer than that.
+const COMPACT_ROWS_MAX: u64 = 1_000;
+/// Transactions of that kind in one tick: together more than a second's writes at the highest rate.
+const COMPACT_STEPS_MAX: u32 = 64;
+/// Objects removed at once when they expire; the rest waits for the next round.
+const EXPIRE_MAX: usize = 2_000;
+/// Of these so many are queued together, so that others find a place in the queue too.
+const EXPIRE_TOGETHER: usize = 100;
+
+/// Looks after the store until it is closed. Holds no handle of it, so that dropping the last handle closes it.
+pub(super) fn run(store: &Store) -> impl Future<Output = ()> + use<> {
+    let shared = Arc::downgrade(&store.shared);
+    let requests = store.requests.downgrade();
+    async move {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0_u32;
+        loop {
+            ticks.tick().await;
+            let Some(store) = upgrade(&shared, &requests) else { return };
+            store.trim_rings();
+            let expiry = if count.is_multiple_of(TICKS_PER_EXPIRY) { store.remove_expired().await } else { Ok(0) };
+            let result = match expiry {
+                Ok(_) => store.compact().await,
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok(_) => {}
+                Err(Error::Closed) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the store's maintenance failed; will retry"
+                    );
+                }
+            }
+            count = count.wrapping_add(1);
+        }
+    }
+}
+
+fn upgrade(shared: &Weak<Shared>, requests: &mpsc::WeakSender<Request>) -> Option<Store> {
+    Some(Store { shared: shared.upgrade()?, requests: requests.upgrade()? })
+}
+
+impl Store {
+    /// Shortens the log of changes to its limits. Returns the revision after which it is complete.
+    pub(super) async fn compact(&self) -> Result<u64, Error> {
+        let limits = &self.shared.log;
+        for _ in 0..COMPACT_STEPS_MAX {
+            let from = self.shared.compacted();
+            let revision = self.revision();
+            let through = revision.saturating_sub(limits.changes_max);
+            let aged_through = revision.saturating_sub(limits.changes_old_max);
+            if from >= through.max(aged_through) {
+                return Ok(from);
+            }
+            let older_than = self.shared.clock.now() - limits.age_max;
+            let compaction = Compaction { from, through, aged_through, older_than, rows_max: COMPACT_ROWS_MAX };
+            let (answer, compacted) = oneshot::channel();
+            self.send(Request::Compact { compaction, answer }).await?;
+            let compacted = compacted.await.map_err(|_closed| Error::Closed)??;
+            if compacted < from + COMPACT_ROWS_MAX {
+                return Ok(compacted);
+            }
+        }
+        Ok(self.shared.compacted())
+    }
+
+    /// Removes objects that were not written for longer than their kind's retention. Returns how many.
+    pub(super) async fn remove_expired(&self) -> Result<usize, Error> {
+        let mut removed = 0;
+        for (index, table) in self.shared.tables.iter().enumerate() {
+            let Some(seconds) = table.retention_seconds else { continue };
+            let oldest = self.shared.clock.now() - Duration::from_secs(seconds.into());
+            for expired in self.expired(KindId(index), oldest).chunks(EXPIRE_TOGETHER) {
+                let removals = expired.iter().map(|(key, revision)| {
+                    self.write(Write::Remove { key: key.clone(), expected_revision: *revision, body: None })
+                });
+                for result in futures::future::join_all(removals).await {
+                    match result {
+                        Ok(_) => removed += 1,
+                        // Somebody else wrote or removed it meanwhile.
+                        Err(Error::NotFound | Error::Conflict { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    fn expired(&self, kind: KindId, oldest: Timestamp) -> Vec<(Key, u64)> {
+        let all = self.snapshot_across_namespaces(kind);
+        let expired = all.iter().filter(|object| object.modified < oldest);
+        expired.take(EXPIRE_MAX).map(|object| (object.key(kind), object.revision)).collect()
+    }
+
+    fn trim_rings(&self) {
+        let now = self.shared.clock.now();
+        let mut dropped = Vec::new();
+        {
+            let mut state = self.shared.state_mut();
+            for (kind, table) in state.kinds.iter_mut().zip(&self.shared.tables) {
+                dropped.extend(kind.ring.trim(&self.shared.ring, now));
+                self.shared.metrics.ring_events.with_label_values(&[&table.name]).set(gauge(kind.ring.len() as u64));
+            }
+        }
+        // The bodies are freed when no lock is held.
+        drop(dropped);
+    }
+}

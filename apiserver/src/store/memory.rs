@@ -1,0 +1,125 @@
+//! A database that forgets: for simulations, which crash and restart servers by the thousand.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::backend::{Backend, Batch, Compaction, Loaded, StoredChange, StoredObject};
+use super::error::BackendError;
+use super::event::{Change, Event};
+use super::object::{KindId, Object, Table};
+use super::tokens::Token;
+
+/// Clones share their content, as connections to one database do: a clone opened again is a restarted server.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    revision: u64,
+    compacted: u64,
+    objects: BTreeMap<(KindId, Arc<str>, Arc<str>), Arc<Object>>,
+    changes: BTreeMap<u64, Arc<Event>>,
+    tokens: BTreeMap<String, Token>,
+    failures: u32,
+}
+
+impl Memory {
+    /// An empty database.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the next `count` commits fail, each leaving nothing behind.
+    pub fn fail_commits(&self, count: u32) {
+        self.content().failures = count;
+    }
+
+    fn content(&self) -> std::sync::MutexGuard<'_, Content> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backend for Memory {
+    async fn load(&mut self, tables: &[Table]) -> Result<Loaded, BackendError> {
+        let content = self.content();
+        let mut objects: Vec<Vec<StoredObject>> = vec![Vec::new(); tables.len()];
+        for ((kind, ..), object) in &content.objects {
+            if let Some(rows) = objects.get_mut(kind.0) {
+                rows.push(stored(object));
+            }
+        }
+        let changes = content.changes.values().filter(|event| event.kind.0 < tables.len()).map(|event| StoredChange {
+            revision: event.revision,
+            time: event.object.modified,
+            kind: event.kind,
+            namespace: event.object.namespace.to_string(),
+            name: event.object.name.to_string(),
+            change: event.change,
+            last: (event.change == Change::Deleted).then(|| event.object.body.to_vec()),
+            previous: event.previous.as_ref().map(|object| (object.body.to_vec(), object.modified)),
+        });
+        Ok(Loaded {
+            revision: content.revision,
+            compacted: content.compacted,
+            changes: changes.collect(),
+            objects,
+            tokens: content.tokens.values().cloned().collect(),
+        })
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        let mut content = self.content();
+        if content.failures > 0 {
+            content.failures -= 1;
+            return Err(BackendError::Injected);
+        }
+        for last in &batch.finals {
+            let key = (last.kind, Arc::clone(&last.namespace), Arc::clone(&last.name));
+            match &last.object {
+                Some(object) => content.objects.insert(key, Arc::clone(object)),
+                None => content.objects.remove(&key),
+            };
+        }
+        for event in &batch.events {
+            content.changes.insert(event.revision, Arc::clone(event));
+        }
+        content.revision = batch.revision;
+        Ok(())
+    }
+
+    async fn compact(&mut self, compaction: Compaction) -> Result<u64, BackendError> {
+        let mut content = self.content();
+        let last = compaction.from + compaction.rows_max;
+        while let Some(oldest) = content.changes.first_entry() {
+            let revision = *oldest.key();
+            let aged = revision <= compaction.aged_through && oldest.get().object.modified < compaction.older_than;
+            let goes = revision <= compaction.through || aged;
+            if !goes || revision > last {
+                break;
+            }
+            oldest.remove();
+            content.compacted = revision;
+        }
+        Ok(content.compacted)
+    }
+
+    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
+        self.content().tokens.insert(token.id.clone(), token.clone());
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+fn stored(object: &Object) -> StoredObject {
+    StoredObject {
+        namespace: object.namespace.to_string(),
+        name: object.name.to_string(),
+        revision: object.revision,
+        created: object.created,
+        modified: object.modified,
+        body: object.body.to_vec(),
+    }
+}

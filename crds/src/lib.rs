@@ -88,3 +88,51 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { noun: "release", table: "paas_releases", crd: Release::crd, validate: release::validate_json },
     KindEntry { noun: "instance", table: "paas_instances", crd: Instance::crd, validate: instance::validate_json },
 ];
+
+impl KindEntry {
+    /// The definition as YAML, as it stands in `crds/<noun>.yaml`.
+    pub fn yaml(&self) -> String {
+        let crd = (self.crd)();
+        let body = serde_saphyr::to_string(&crd).expect("a definition is plain data");
+        format!("# Generated from crds/src/{}.rs by `cargo xtask generate`.\n{body}", self.noun)
+    }
+}
+
+/// All definitions as one YAML stream: what `berth crds` prints.
+pub fn yaml() -> String {
+    KINDS.iter().map(KindEntry::yaml).collect::<Vec<_>>().join("---\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_committed_yaml_is_what_the_types_say() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for entry in KINDS {
+            let path = folder.join(format!("{}.yaml", entry.noun));
+            let committed = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(committed == entry.yaml(), "{} is stale: run `cargo xtask generate`", path.display());
+        }
+    }
+
+    #[test]
+    fn every_kind_has_what_tools_rely_on() {
+        for entry in KINDS {
+            let crd = (entry.crd)();
+            let version = &crd.spec.versions[0];
+            assert_eq!(crd.spec.names.singular.as_deref(), Some(entry.noun));
+            assert_eq!(crd.spec.names.categories.as_ref().map(|c| c.contains(&"berth".to_owned())), Some(true));
+            assert!(version.subresources.as_ref().is_some_and(|s| s.status.is_some()), "{} has no status", entry.noun);
+            assert!(version.additional_printer_columns.as_ref().is_some_and(|c| c.len() > 3), "{}", entry.noun);
+            let schema = serde_json::to_value(&version.schema).unwrap();
+            let status = &schema["openAPIV3Schema"]["properties"]["status"]["properties"];
+            for field in ["conditions", "observedGeneration"] {
+                assert!(status.get(field).is_some(), "{} has no status.{field}", entry.noun);
+            }
+        }
+    }
+}

@@ -1,1 +1,3 @@
-//! (being written)
+//! The agent on a worker node: runs containers, builds images and routes requests as the gateway assigns them.
+
+pub mod machine;

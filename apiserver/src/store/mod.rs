@@ -23,6 +23,7 @@ mod object;
 mod pairs;
 mod ring;
 mod snapshot;
+mod sqlite;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -45,6 +46,7 @@ pub use self::object::{Key, KindId, Meta, Object, Owner, Table};
 pub use self::pairs::Pairs;
 pub use self::ring::RingLimits;
 pub use self::snapshot::Snapshot;
+pub use self::sqlite::Sqlite;
 pub use self::tokens::{NewToken, Token, TokenHash, Tokens};
 pub use self::watch::Watch;
 

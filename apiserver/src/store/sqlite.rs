@@ -1,0 +1,349 @@
+//! The store in a SQLite file.
+//!
+//! One connection writes, in WAL mode and with `synchronous=FULL`: a commit that has returned survives a loss of power.
+//! Statements are few and large (many rows each, prepared once), because handing one to the connection's thread costs
+//! as much as inserting several rows.
+
+mod statements;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row, SqlSafeStr};
+
+use self::statements::{Statement, Statements};
+use super::backend::{Backend, Batch, Compaction, Loaded, StoredChange, StoredObject};
+use super::error::BackendError;
+use super::event::Change;
+use super::object::{KindId, Table};
+use super::tokens::{Token, TokenHash};
+
+/// Prepared statements that are kept: those of some twenty busy tables.
+const STATEMENTS_MAX: usize = 256;
+/// How long another process may hold the file, as a backup does, before a write fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the process that had the store before may take to end.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A SQLite file that belongs to one store at a time.
+#[derive(Debug)]
+pub struct Sqlite {
+    writer: Option<SqliteConnection>,
+    options: SqliteConnectOptions,
+    path: PathBuf,
+    statements: Statements,
+    /// Whether a transaction may have been left open.
+    unclean: bool,
+    /// Held as long as the store is open, so that no second process orders writes of its own.
+    _lock: std::fs::File,
+}
+
+impl Sqlite {
+    /// Opens or creates the file and brings its tables to this version's form.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, BackendError> {
+        let path = path.into();
+        let lock = lock(&path).await?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(true)
+            .statement_cache_capacity(STATEMENTS_MAX)
+            // 16 MB of pages: the indexes of 100,000 objects; bodies are read from memory anyway.
+            .pragma("cache_size", "-16384")
+            .row_buffer_size(1_024)
+            .thread_name(|_| "store-sqlite".to_owned())
+            .disable_statement_logging();
+        let mut writer = connect(&options).await?;
+        migrator().run(&mut writer).await.map_err(BackendError::Migrate)?;
+        Ok(Self { writer: Some(writer), options, path, statements: Statements::default(), unclean: false, _lock: lock })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connection that writes, with no transaction open.
+    async fn writer(&mut self) -> Result<&mut SqliteConnection, BackendError> {
+        if self.unclean || self.writer.is_none() {
+            // A new connection is the one sure way out of a transaction whose state is unknown.
+            self.writer = None;
+            self.writer = Some(connect(&self.options).await?);
+            self.unclean = false;
+        }
+        self.writer.as_mut().ok_or_else(|| BackendError::Damaged("the connection is gone".into()))
+    }
+}
+
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, BackendError> {
+    options.connect().await.map_err(failed("cannot open the database"))
+}
+
+/// Takes the lock beside the file.
+async fn lock(path: &Path) -> Result<std::fs::File, BackendError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let name = PathBuf::from(name);
+    let file_error = |source| BackendError::File { path: name.display().to_string(), source };
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(&name).map_err(file_error)?;
+    let locked = async {
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(std::fs::TryLockError::WouldBlock) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(std::fs::TryLockError::Error(error)) => return Err(file_error(error)),
+            }
+        }
+    };
+    match tokio::time::timeout(LOCK_TIMEOUT, locked).await {
+        Ok(result) => result?,
+        Err(_elapsed) => {
+            let source = std::io::Error::new(std::io::ErrorKind::ResourceBusy, "another process uses this store");
+            return Err(file_error(source));
+        }
+    }
+    Ok(file)
+}
+
+fn migrator() -> Migrator {
+    let sql = include_str!("../../../migrations/sqlite/0001_objects.sql");
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "objects".into(),
+        MigrationType::Simple,
+        sql.into_sql_str(),
+        false,
+    )])
+}
+
+fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
+    move |source| BackendError::Database { doing, source }
+}
+
+impl Backend for Sqlite {
+    async fn load(&mut self, tables: &[Table]) -> Result<Loaded, BackendError> {
+        self.statements = Statements::new(tables)?;
+        let connection = self.writer().await?;
+        let meta = sqlx::query("SELECT revision, compacted_revision FROM store_meta WHERE id = 1")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed("cannot read the revision"))?;
+        let mut loaded = Loaded {
+            revision: unsigned(integer(&meta, 0)?)?,
+            compacted: unsigned(integer(&meta, 1)?)?,
+            ..Loaded::default()
+        };
+        for table in tables {
+            loaded.objects.push(load_objects(connection, table).await?);
+        }
+        loaded.changes = load_changes(connection, tables, loaded.compacted, loaded.revision).await?;
+        loaded.tokens = load_tokens(connection).await?;
+        Ok(loaded)
+    }
+
+    async fn commit(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        let plan = self.statements.plan(batch)?;
+        let connection = self.writer().await?;
+        let result = run(connection, plan).await;
+        if result.is_err() {
+            // Rolls back whatever of the transaction there is, or else takes a new connection for the next one.
+            let rolled_back = sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await;
+            if let Err(error) = rolled_back {
+                tracing::debug!(error = &error as &dyn std::error::Error, "no transaction to roll back");
+                self.unclean = true;
+            }
+        }
+        result.map_err(failed("cannot commit a transaction"))
+    }
+
+    async fn compact(&mut self, compaction: Compaction) -> Result<u64, BackendError> {
+        let Compaction { from, through, older_than, aged_through, rows_max } = compaction;
+        let connection = self.writer().await?;
+        let doing = "cannot shorten the log of changes";
+        let last = signed(from.saturating_add(rows_max));
+        let aged = sqlx::query("SELECT max(revision) FROM store_changes WHERE revision <= $1 AND time < $2")
+            .bind(last.min(signed(aged_through)))
+            .bind(older_than.as_microsecond())
+            .fetch_one(&mut *connection)
+            .await
+            .and_then(|row| row.try_get::<Option<i64>, _>(0))
+            .map_err(failed(doing))?;
+        let upto = signed(through).min(last).max(aged.unwrap_or(0));
+        if upto <= signed(from) {
+            return Ok(from);
+        }
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed(doing))?;
+        sqlx::query("DELETE FROM store_changes WHERE revision <= $1")
+            .bind(upto)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(doing))?;
+        sqlx::query("UPDATE store_meta SET compacted_revision = $1 WHERE id = 1")
+            .bind(upto)
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed(doing))?;
+        transaction.commit().await.map_err(failed(doing))?;
+        unsigned(upto)
+    }
+
+    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
+        let groups = serde_json::to_string(&token.groups).map_err(|error| BackendError::Damaged(error.to_string()))?;
+        let connection = self.writer().await?;
+        sqlx::query(
+            "INSERT INTO paas_api_tokens (id, hash, user_name, groups_json, created, expires, description, revoked) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+             ON CONFLICT (id) DO UPDATE SET user_name = excluded.user_name, groups_json = excluded.groups_json, \
+             expires = excluded.expires, description = excluded.description, revoked = excluded.revoked",
+        )
+        .bind(&token.id)
+        .bind(token.hash.0.to_vec())
+        .bind(&token.user)
+        .bind(groups)
+        .bind(token.created.as_microsecond())
+        .bind(token.expires.map(Timestamp::as_microsecond))
+        .bind(&token.description)
+        .bind(token.revoked.map(Timestamp::as_microsecond))
+        .execute(connection)
+        .await
+        .map_err(failed("cannot save a token"))?;
+        Ok(())
+    }
+
+    async fn close(&mut self) -> Result<(), BackendError> {
+        match self.writer.take() {
+            // Closing the last connection writes the log back into the file.
+            Some(connection) => connection.close().await.map_err(failed("cannot close the database")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Runs a transaction's statements one after the other.
+async fn run(connection: &mut SqliteConnection, plan: Vec<Statement>) -> Result<(), sqlx::Error> {
+    for Statement { sql, arguments } in plan {
+        sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn load_objects(connection: &mut SqliteConnection, table: &Table) -> Result<Vec<StoredObject>, BackendError> {
+    let sql = format!("SELECT namespace, name, revision, created, modified, body FROM {}", table.name);
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(connection);
+    let mut objects = Vec::new();
+    let doing = "cannot read a kind's table";
+    while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+        objects.push(StoredObject {
+            namespace: row.try_get(0).map_err(failed(doing))?,
+            name: row.try_get(1).map_err(failed(doing))?,
+            revision: unsigned(integer(&row, 2)?)?,
+            created: time(integer(&row, 3)?)?,
+            modified: time(integer(&row, 4)?)?,
+            body: row.try_get(5).map_err(failed(doing))?,
+        });
+    }
+    Ok(objects)
+}
+
+async fn load_changes(
+    connection: &mut SqliteConnection,
+    tables: &[Table],
+    compacted: u64,
+    revision: u64,
+) -> Result<Vec<StoredChange>, BackendError> {
+    let mut rows = sqlx::query(
+        "SELECT revision, time, kind, namespace, name, operation, last, previous, previous_modified \
+         FROM store_changes ORDER BY revision",
+    )
+    .fetch(connection);
+    let doing = "cannot read the log of changes";
+    let mut changes = Vec::new();
+    let mut expected = compacted;
+    while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+        expected += 1;
+        let found = unsigned(integer(&row, 0)?)?;
+        if found != expected {
+            return Err(BackendError::Damaged(format!("the log has {found} where {expected} should be")));
+        }
+        let table: &str = row.try_get(2).map_err(failed(doing))?;
+        let Some(kind) = tables.iter().position(|known| known.name == table) else { continue };
+        let operation: &str = row.try_get(5).map_err(failed(doing))?;
+        let previous: Option<Vec<u8>> = row.try_get(7).map_err(failed(doing))?;
+        let previous = match previous {
+            Some(body) => Some((body, time(integer(&row, 8)?)?)),
+            None => None,
+        };
+        changes.push(StoredChange {
+            revision: found,
+            time: time(integer(&row, 1)?)?,
+            kind: KindId(kind),
+            namespace: row.try_get(3).map_err(failed(doing))?,
+            name: row.try_get(4).map_err(failed(doing))?,
+            change: match operation {
+                "created" => Change::Created,
+                "updated" => Change::Updated,
+                _ => Change::Deleted,
+            },
+            last: row.try_get(6).map_err(failed(doing))?,
+            previous,
+        });
+    }
+    if expected != revision {
+        return Err(BackendError::Damaged(format!("the log ends at {expected}, the store at {revision}")));
+    }
+    Ok(changes)
+}
+
+async fn load_tokens(connection: &mut SqliteConnection) -> Result<Vec<Token>, BackendError> {
+    let doing = "cannot read the tokens";
+    let rows = sqlx::query(
+        "SELECT id, hash, user_name, groups_json, created, expires, description, revoked FROM paas_api_tokens",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed(doing))?;
+    let optional = |row: &SqliteRow, index| match row.try_get::<Option<i64>, _>(index) {
+        Ok(micros) => micros.map(time).transpose(),
+        Err(error) => Err(failed(doing)(error)),
+    };
+    rows.iter()
+        .map(|row| {
+            let hash: &[u8] = row.try_get(1).map_err(failed(doing))?;
+            let groups: &str = row.try_get(3).map_err(failed(doing))?;
+            Ok(Token {
+                id: row.try_get(0).map_err(failed(doing))?,
+                hash: TokenHash(hash.try_into().map_err(|_length| BackendError::Damaged("a token's hash".into()))?),
+                user: row.try_get(2).map_err(failed(doing))?,
+                groups: serde_json::from_str(groups).map_err(|error| BackendError::Damaged(error.to_string()))?,
+                created: time(integer(row, 4)?)?,
+                expires: optional(row, 5)?,
+                description: row.try_get(6).map_err(failed(doing))?,
+                revoked: optional(row, 7)?,
+            })
+        })
+        .collect()
+}
+
+fn integer(row: &SqliteRow, index: usize) -> Result<i64, BackendError> {
+    row.try_get(index).map_err(failed("cannot read a number"))
+}
+
+fn unsigned(value: i64) -> Result<u64, BackendError> {
+    u64::try_from(value).map_err(|error| BackendError::Damaged(format!("{value}: {error}")))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn time(micros: i64) -> Result<Timestamp, BackendError> {
+    Timestamp::from_microsecond(micros).map_err(|error| BackendError::Damaged(error.to_string()))
+}

@@ -75,6 +75,8 @@ pub enum FieldErrorReason {
     Forbidden,
     /// The value is longer than allowed.
     TooLong,
+    /// There are more items or properties than allowed.
+    TooMany,
     /// The value has the wrong JSON type.
     TypeInvalid,
 }
@@ -89,6 +91,7 @@ impl FieldErrorReason {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooMany => "FieldValueTooMany",
             Self::TypeInvalid => "FieldValueTypeInvalid",
         }
     }
@@ -101,7 +104,7 @@ pub type Validate = Arc<dyn Fn(&Value, Option<&Value>) -> Vec<FieldError> + Send
 pub type DecodeProtobuf = fn(&[u8]) -> Result<Value, String>;
 
 /// Brings an object about to be written into the shape that is stored (a Secret's `stringData` folded into `data`).
-/// Runs after decoding and before defaults, pruning and validation. Pure.
+/// Runs after decoding and naming, before defaults, pruning and validation. Pure.
 pub type Prepare = fn(&mut Value);
 
 /// Which names objects of a kind may have.

@@ -3,6 +3,7 @@
 //! It knows resources and none of the kinds by name: see [`kind::Kind`].
 
 pub mod clock;
+mod jsonpath;
 pub mod kind;
 pub mod store;
 pub mod task;

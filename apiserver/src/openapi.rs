@@ -1,8 +1,15 @@
-//! `/openapi/v3`: the index and a document for each group and version.
+//! `/openapi/v3`: the index and a document for each group and version, made from the kinds' schemas.
+//!
+//! kubectl reads them for `explain`, and to learn that the server validates fields itself (the `fieldValidation`
+//! parameter of every PATCH).
+
+mod common;
+mod paths;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde_json::{Map, Value, json};
 
 use crate::kind::Kind;
 
@@ -25,8 +32,28 @@ pub struct Document {
 impl OpenApi {
     /// Builds all documents.
     pub fn new(kinds: &[Kind]) -> Self {
-        let _ = kinds;
-        Self { index: Bytes::new(), documents: BTreeMap::new() }
+        let mut groups: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
+        for kind in kinds {
+            let path = if kind.group.is_empty() {
+                format!("api/{}", kind.version)
+            } else {
+                format!("apis/{}/{}", kind.group, kind.version)
+            };
+            groups.entry(path).or_default().push(kind);
+        }
+        let documents: BTreeMap<String, Document> = groups
+            .into_iter()
+            .map(|(path, kinds)| {
+                let body = Bytes::from(document(&kinds).to_string());
+                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
+                (path, Document { body, hash: hex::encode_upper(digest) })
+            })
+            .collect();
+        let entry = |(path, document): (&String, &Document)| {
+            (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.hash)}))
+        };
+        let index = json!({"paths": documents.iter().map(entry).collect::<Map<_, _>>()});
+        Self { index: Bytes::from(index.to_string()), documents }
     }
 
     /// The body of `/openapi/v3`.
@@ -39,3 +66,74 @@ impl OpenApi {
         self.documents.get(path)
     }
 }
+
+/// The document of one group and version.
+fn document(kinds: &[&Kind]) -> Value {
+    let mut schemas = common::schemas(kinds);
+    let mut paths = Map::new();
+    for kind in kinds {
+        let name = schema_name(kind);
+        let gvk = json!([{"group": kind.group, "version": kind.version, "kind": kind.kind}]);
+        let list_gvk = json!([{"group": kind.group, "version": kind.version, "kind": kind.list_kind}]);
+        let mut schema = kind.schema.clone();
+        schema["x-kubernetes-group-version-kind"] = gvk;
+        let metadata = json!({"allOf": [{"$ref": common::OBJECT_META}], "default": {}, "description": "Standard object's metadata."});
+        if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+            properties.insert("metadata".to_owned(), metadata);
+            let describe = |property: &mut Value, text: &str| {
+                if property.get("description").is_none() {
+                    property["description"] = json!(text);
+                }
+            };
+            describe(
+                properties.entry("apiVersion").or_insert_with(|| json!({"type": "string"})),
+                "The versioned schema of this representation of an object.",
+            );
+            describe(
+                properties.entry("kind").or_insert_with(|| json!({"type": "string"})),
+                "The REST resource this object represents.",
+            );
+        }
+        schemas.insert(name.clone(), schema);
+        schemas.insert(
+            format!("{name}List"),
+            json!({
+                "type": "object",
+                "description": format!("{} is a list of {}", kind.list_kind, kind.kind),
+                "required": ["items"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"allOf": [{"$ref": common::LIST_META}], "default": {}},
+                    "items": {"type": "array", "items": {"allOf": [{"$ref": reference(&name)}], "default": {}}},
+                },
+                "x-kubernetes-group-version-kind": list_gvk,
+            }),
+        );
+        paths::add(&mut paths, kind, &reference(&name), &reference(&format!("{name}List")));
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Berth", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn reference(name: &str) -> String {
+    format!("#/components/schemas/{name}")
+}
+
+/// The name of a kind's schema: Kubernetes' own for its kinds, the reversed group for others
+/// (`dev.berth.v1alpha1.Application`).
+fn schema_name(kind: &Kind) -> String {
+    let group = match kind.group.as_str() {
+        "" => "io.k8s.api.core".to_owned(),
+        group if group.ends_with(".k8s.io") => format!("io.k8s.api.{}", group.trim_end_matches(".k8s.io")),
+        group => group.split('.').rev().collect::<Vec<_>>().join("."),
+    };
+    format!("{group}.{}.{}", kind.version, kind.kind)
+}
+
+#[cfg(test)]
+mod tests;

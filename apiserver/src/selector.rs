@@ -56,7 +56,8 @@ impl LabelSelector {
             return Ok(Self::default());
         }
         loop {
-            requirements.push(requirement(&mut tokens).map_err(|error| format!("unable to parse requirement: {error}"))?);
+            requirements
+                .push(requirement(&mut tokens).map_err(|error| format!("unable to parse requirement: {error}"))?);
             match tokens.next() {
                 Token::End => return Ok(Self { requirements }),
                 Token::Symbol(",") if tokens.peek() != Token::End => {}
@@ -262,9 +263,11 @@ fn values(tokens: &mut Tokens<'_>, key: &str) -> Result<BTreeSet<String>, String
 
 fn bound(tokens: &mut Tokens<'_>) -> Result<i64, String> {
     match tokens.next() {
-        Token::Word(word) => word
-            .parse()
-            .map_err(|_: std::num::ParseIntError| format!("values[0]: Invalid value: {word:?}: for 'Gt', 'Lt' operators, the value must be an integer")),
+        Token::Word(word) => word.parse().map_err(|error| {
+            format!(
+                "values[0]: Invalid value: {word:?}: for 'Gt', 'Lt' operators, the value must be an integer: {error}"
+            )
+        }),
         other => Err(format!("found '{other}', expected: identifier")),
     }
 }
@@ -303,7 +306,11 @@ impl FieldSelector {
             } else {
                 (true, rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')).ok_or_else(|| invalid(part))?)
             };
-            terms.push(Term { field: field.to_owned(), value: unescape(value).map_err(|why| format!("{}: {why}", invalid(part)))?, equal });
+            terms.push(Term {
+                field: field.to_owned(),
+                value: unescape(value).map_err(|why| format!("{}: {why}", invalid(part)))?,
+                equal,
+            });
         }
         Ok(Self { terms })
     }

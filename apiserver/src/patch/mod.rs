@@ -4,6 +4,10 @@
 pub mod json;
 pub mod merge;
 pub mod strategic;
+#[cfg(test)]
+mod tests;
+
+use serde_json::Value;
 
 /// Why a patch was not applied.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,4 +21,15 @@ pub enum PatchError {
     /// It is well formed and does not fit the object: 422 Invalid.
     #[error("{0}")]
     Failed(String),
+}
+
+/// Reads a patch that is an object.
+fn object(patch: &[u8]) -> Result<Value, PatchError> {
+    let value =
+        crate::decode::json(patch).map_err(|error| PatchError::Syntax(format!("error decoding patch: {error}")))?.value;
+    if value.is_object() {
+        Ok(value)
+    } else {
+        Err(PatchError::Syntax("error decoding patch: expected a JSON object".to_owned()))
+    }
 }

@@ -19,8 +19,9 @@ const LABEL_MESSAGE: &str = "a lowercase RFC 1123 label must consist of lower ca
 const QUALIFIED_MESSAGE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 const VALUE_MESSAGE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
-static SUBDOMAIN: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").expect("a constant"));
+static SUBDOMAIN: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$").expect("a constant")
+});
 static LABEL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$").expect("a constant"));
 static QUALIFIED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$").expect("a constant"));
@@ -49,7 +50,9 @@ pub fn dns_label_problem(name: &str) -> Option<String> {
 pub fn label_key_problem(key: &str) -> Option<String> {
     let name = match key.split_once('/') {
         Some((_, name)) if name.contains('/') => {
-            return Some(format!("a valid label key must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName'): {QUALIFIED_MESSAGE}"));
+            return Some(format!(
+                "a valid label key must consist of alphanumeric characters, '-', '_' or '.', with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName'): {QUALIFIED_MESSAGE}"
+            ));
         }
         Some(("", _)) => return Some("prefix part must be non-empty".to_owned()),
         Some((prefix, name)) => {
@@ -83,30 +86,145 @@ pub fn name_problem(rule: NameRule, name: &str) -> Option<String> {
         NameRule::Subdomain => subdomain_problem(name),
         NameRule::Label => dns_label_problem(name),
         NameRule::PathSegment if name == "." || name == ".." => Some(format!("may not be '{name}'")),
-        NameRule::PathSegment => ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'")),
+        NameRule::PathSegment => {
+            ['/', '%'].into_iter().find(|c| name.contains(*c)).map(|c| format!("may not contain '{c}'"))
+        }
     }
 }
 
-/// Checks `metadata` of `object`, a new state of an object of `kind`; `old` is the stored state on update.
+/// Checks `metadata` of `object`, a new state of an object of `kind`; `old` is the stored state on update. Types are
+/// the schema's business.
 pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let metadata = &object["metadata"];
-    match metadata["name"].as_str().filter(|n| !n.is_empty()) {
-        None => errors.push(FieldError {
-            field: "metadata.name".to_owned(),
-            reason: FieldErrorReason::Required,
-            message: "Required value: name or generateName is required".to_owned(),
-        }),
+    let text = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
+    let mut report = |field: &str, reason: FieldErrorReason, message: String| {
+        errors.push(FieldError { field: format!("metadata.{field}"), reason, message });
+    };
+    if let Some(prefix) = text("generateName") {
+        // The generated end makes a trailing dash good; the rest must be a name already.
+        if let Some(problem) = name_problem(kind.name_rule, prefix.strip_suffix('-').unwrap_or(prefix)) {
+            report("generateName", FieldErrorReason::Invalid, format!("Invalid value: {prefix:?}: {problem}"));
+        }
+    }
+    match text("name") {
+        None => {
+            report("name", FieldErrorReason::Required, "Required value: name or generateName is required".to_owned());
+        }
         Some(name) => {
             if let Some(problem) = name_problem(kind.name_rule, name) {
-                errors.push(FieldError {
-                    field: "metadata.name".to_owned(),
-                    reason: FieldErrorReason::Invalid,
-                    message: format!("Invalid value: {name:?}: {problem}"),
-                });
+                report("name", FieldErrorReason::Invalid, format!("Invalid value: {name:?}: {problem}"));
             }
         }
     }
-    let _ = (old, Scope::Cluster, ANNOTATIONS_BYTES_MAX);
+    match (kind.scope, text("namespace")) {
+        (Scope::Namespaced, None) => report("namespace", FieldErrorReason::Required, "Required value".to_owned()),
+        (Scope::Namespaced, Some(namespace)) => {
+            if let Some(problem) = dns_label_problem(namespace) {
+                report("namespace", FieldErrorReason::Invalid, format!("Invalid value: {namespace:?}: {problem}"));
+            }
+        }
+        (Scope::Cluster, Some(_)) => {
+            report("namespace", FieldErrorReason::Forbidden, "Forbidden: not allowed on this type".to_owned());
+        }
+        (Scope::Cluster, None) => {}
+    }
+    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
+        if let Some(problem) = label_key_problem(key) {
+            report("labels", FieldErrorReason::Invalid, format!("Invalid value: {key:?}: {problem}"));
+        }
+        if let Some(value) = value.as_str()
+            && let Some(problem) = label_value_problem(value)
+        {
+            report("labels", FieldErrorReason::Invalid, format!("Invalid value: {value:?}: {problem}"));
+        }
+    }
+    let mut bytes = 0;
+    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
+        // Upper case is allowed in the prefix of an annotation, unlike in a label's.
+        if let Some(problem) = label_key_problem(&key.to_lowercase()) {
+            report("annotations", FieldErrorReason::Invalid, format!("Invalid value: {key:?}: {problem}"));
+        }
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > ANNOTATIONS_BYTES_MAX {
+        report(
+            "annotations",
+            FieldErrorReason::TooLong,
+            format!("Too long: may not be more than {ANNOTATIONS_BYTES_MAX} bytes"),
+        );
+    }
+    owners(metadata, &mut report);
+    finalizers(metadata, old.map(|old| &old["metadata"]), &mut report);
+    if let Some(old) = old {
+        for name in ["name", "namespace", "uid", "creationTimestamp"] {
+            let (was, is) = (&old["metadata"][name], &metadata[name]);
+            if was != is && !was.is_null() {
+                report(name, FieldErrorReason::Invalid, format!("Invalid value: {is}: field is immutable"));
+            }
+        }
+    }
     errors
+}
+
+fn owners(metadata: &Value, report: &mut impl FnMut(&str, FieldErrorReason, String)) {
+    let mut controllers = 0;
+    for (index, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+        for name in ["apiVersion", "kind", "name", "uid"] {
+            if owner[name].as_str() == Some("") {
+                report(
+                    &format!("ownerReferences[{index}].{name}"),
+                    FieldErrorReason::Invalid,
+                    "Invalid value: \"\": must not be empty".to_owned(),
+                );
+            }
+        }
+        controllers += usize::from(owner["controller"] == true);
+    }
+    if controllers > 1 {
+        report(
+            "ownerReferences",
+            FieldErrorReason::Invalid,
+            "Invalid value: only one reference can have Controller set to true".to_owned(),
+        );
+    }
+}
+
+fn finalizers(metadata: &Value, old: Option<&Value>, report: &mut impl FnMut(&str, FieldErrorReason, String)) {
+    let list = |metadata: &Value| -> Vec<String> {
+        metadata["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    let now = list(metadata);
+    for (index, finalizer) in now.iter().enumerate() {
+        if let Some(problem) = label_key_problem(finalizer) {
+            report(
+                &format!("finalizers[{index}]"),
+                FieldErrorReason::Invalid,
+                format!("Invalid value: {finalizer:?}: {problem}"),
+            );
+        }
+    }
+    if now.iter().any(|f| f == "orphan") && now.iter().any(|f| f == "foregroundDeletion") {
+        report(
+            "finalizers",
+            FieldErrorReason::Invalid,
+            "Invalid value: finalizer orphan and foregroundDeletion cannot be both set".to_owned(),
+        );
+    }
+    // What is being deleted can only lose finalizers: a new one would keep it from ever going.
+    if let Some(old) = old
+        && !old["deletionTimestamp"].is_null()
+    {
+        let before = list(old);
+        let added: Vec<&String> = now.iter().filter(|f| !before.contains(f)).collect();
+        if !added.is_empty() {
+            report(
+                "finalizers",
+                FieldErrorReason::Forbidden,
+                format!(
+                    "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+                ),
+            );
+        }
+    }
 }

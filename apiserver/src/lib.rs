@@ -1,19 +1,49 @@
 //! A Kubernetes-compatible API server for whatever kinds are registered with it.
 //!
-//! It knows resources and none of the kinds by name: see [`kind::Kind`].
+//! It knows resources and none of the kinds by name: see [`kind::Kind`]. Put a [`Server`] together from a
+//! [`store::Store`] and [`Kinds`]; serve its router with [`serve`], or give it to a client in the same process.
 
+pub mod admission;
+pub mod auth;
 pub mod clock;
-mod jsonpath;
-pub mod kind;
-pub mod store;
-pub mod task;
 pub mod core_kinds;
 mod crd;
 pub mod decode;
+mod delete;
 pub mod discovery;
+mod documents;
+pub mod error;
+mod gc;
+mod health;
+mod jsonpath;
+pub mod kind;
+pub mod kinds;
+mod metrics;
+mod namespaces;
+pub mod negotiation;
+mod objects;
 pub mod openapi;
 pub mod patch;
+pub mod path;
+pub mod pki;
 pub mod protobuf;
+pub mod query;
+mod respond;
+mod reviews;
+mod router;
+mod scale;
 pub mod schema;
+mod selection;
 pub mod selector;
+mod serve;
+mod server;
+pub mod store;
 pub mod table;
+pub mod task;
+mod watch;
+mod write;
+
+pub use auth::Identity;
+pub use kinds::Kinds;
+pub use serve::{Peer, serve};
+pub use server::{Builder, Error, Server};

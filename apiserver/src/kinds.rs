@@ -1,0 +1,115 @@
+//! The kinds that a server serves, and how requests find them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::kind::Kind;
+use crate::store::{KindId, Table};
+
+/// All registered kinds. The position of a kind never changes, so it can serve as its number.
+#[derive(Clone, Default)]
+pub struct Kinds {
+    list: Arc<Vec<Arc<Kind>>>,
+    by_path: Arc<BTreeMap<(String, String, String), usize>>,
+}
+
+/// Why kinds cannot be registered together.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// Two kinds would have the same address.
+    #[error("the kind {0} is registered twice")]
+    Twice(String),
+    /// A view names a stored kind that is not registered.
+    #[error("{view} is a view of {stored}, which is not registered")]
+    ViewOfNothing {
+        /// The view.
+        view: String,
+        /// What it should show.
+        stored: String,
+    },
+}
+
+impl Kinds {
+    /// Registers kinds; fails if two have one address or a view has nothing behind it.
+    pub fn new(kinds: Vec<Kind>) -> Result<Self, Error> {
+        let list: Vec<Arc<Kind>> = kinds.into_iter().map(Arc::new).collect();
+        let mut by_path = BTreeMap::new();
+        for (index, kind) in list.iter().enumerate() {
+            let address = (kind.group.clone(), kind.version.clone(), kind.plural.clone());
+            if by_path.insert(address, index).is_some() {
+                return Err(Error::Twice(format!("{} {}", kind.api_version(), kind.plural)));
+            }
+        }
+        for kind in &list {
+            if let Some(view) = &kind.view_of {
+                let found =
+                    list.iter().any(|k| k.view_of.is_none() && k.group == view.group && k.plural == view.plural);
+                if !found {
+                    return Err(Error::ViewOfNothing {
+                        view: kind.qualified_plural(),
+                        stored: format!("{}.{}", view.plural, view.group),
+                    });
+                }
+            }
+        }
+        Ok(Self { list: Arc::new(list), by_path: Arc::new(by_path) })
+    }
+
+    /// Every kind, in the order of registration.
+    pub fn all(&self) -> &[Arc<Kind>] {
+        &self.list
+    }
+
+    /// The number and description of the kind at an address.
+    pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<(usize, &Arc<Kind>)> {
+        let index = *self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))?;
+        Some((index, &self.list[index]))
+    }
+
+    /// The kind of a number.
+    pub fn get(&self, index: usize) -> Option<&Arc<Kind>> {
+        self.list.get(index)
+    }
+
+    /// The tables of the store, for opening it: one for each kind that is no view of another.
+    pub fn tables(&self) -> Vec<Table> {
+        self.stored()
+            .map(|(_, kind)| Table {
+                name: kind.table.clone(),
+                retention_seconds: kind.retention_seconds,
+                selectable_fields: kind.selectable_fields.clone(),
+            })
+            .collect()
+    }
+
+    /// Every kind that is no view of another, with its number here; their order is that of the store's tables.
+    pub fn stored(&self) -> impl Iterator<Item = (usize, &Arc<Kind>)> {
+        self.list.iter().enumerate().filter(|(_, kind)| kind.view_of.is_none())
+    }
+
+    /// The store's number of a kind: its own table's, or that of the kind it is a view of.
+    pub fn store_id(&self, index: usize) -> KindId {
+        let kind = &self.list[index];
+        let (group, plural) = match &kind.view_of {
+            Some(view) => (&view.group, &view.plural),
+            None => (&kind.group, &kind.plural),
+        };
+        let position = self.stored().position(|(_, k)| k.group == *group && k.plural == *plural);
+        KindId(position.expect("Kinds::new has checked that what a view shows is registered"))
+    }
+
+    /// The number here of a kind that the store numbers `id`.
+    pub fn of_store(&self, id: KindId) -> Option<(usize, &Arc<Kind>)> {
+        self.stored().nth(id.0)
+    }
+
+    /// The kind of a `kind` and `apiVersion`, as owner references name it; never a view.
+    pub fn find_by_kind(&self, api_version: &str, kind: &str) -> Option<(usize, &Arc<Kind>)> {
+        self.stored().find(|(_, k)| k.kind == kind && k.api_version() == api_version)
+    }
+
+    /// The number of the core `Namespace` kind, if namespaces are served.
+    pub fn namespaces(&self) -> Option<usize> {
+        self.find("", "v1", "namespaces").map(|(index, _)| index)
+    }
+}

@@ -1,0 +1,88 @@
+//! What is special about namespaces: they begin with a finalizer of their own, nothing new goes into one that is going,
+//! and one that is going is emptied first.
+
+use serde_json::{Value, json};
+
+use crate::admission;
+use crate::error::Error;
+use crate::kind::{Kind, Scope};
+use crate::server::{self, State};
+use crate::store::{Key, KindId, Object, Write};
+
+/// The namespace that is always there.
+const DEFAULT: &str = "default";
+
+pub(crate) fn is_namespace(kind: &Kind) -> bool {
+    kind.group.is_empty() && kind.plural == "namespaces"
+}
+
+/// A new namespace: active, with our finalizer and the label that selectors use.
+pub(crate) fn begin(object: &mut Value) -> Result<(), Error> {
+    let name = admission::text(object, "name").to_owned();
+    let metadata = admission::metadata(object)?;
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    if let Value::Object(labels) = labels {
+        labels.insert("kubernetes.io/metadata.name".into(), name.into());
+    }
+    if let Value::Object(map) = object {
+        map.insert("spec".into(), json!({"finalizers": ["kubernetes"]}));
+        map.insert("status".into(), json!({"phase": "Active"}));
+    }
+    Ok(())
+}
+
+/// Whether somebody still has to clean up in it, besides `metadata.finalizers`.
+pub(crate) fn has_finalizers(object: &Value) -> bool {
+    object.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+}
+
+/// Marks it as going.
+pub(crate) fn terminate(object: &mut Value) {
+    object["status"]["phase"] = "Terminating".into();
+}
+
+fn key(kind: KindId, name: &str) -> Key {
+    Key::new(kind, "", name)
+}
+
+/// 404 if the namespace of a new object is missing, 403 if it is going. Without a kind for namespaces any will do.
+pub(crate) fn check_open(state: &State, kind: &Kind, name: &str, namespace: &str) -> Result<(), Error> {
+    let Some(index) = state.kinds.namespaces() else { return Ok(()) };
+    match state.store.get(&key(state.kinds.store_id(index), namespace)) {
+        None => Err(Error::namespace_not_found(namespace)),
+        Some(object) if object.meta.deletion_timestamp.is_some() => {
+            Err(Error::namespace_terminating(kind, name, namespace))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// Makes the `default` namespace if it is missing.
+pub(crate) async fn ensure_default(state: &State) -> Result<(), server::Error> {
+    let Some(index) = state.kinds.namespaces() else { return Ok(()) };
+    let kind = state.kinds.store_id(index);
+    if state.store.get(&key(kind, DEFAULT)).is_some() {
+        return Ok(());
+    }
+    let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": DEFAULT,
+        "uid": uuid::Uuid::new_v4().to_string(),
+        "creationTimestamp": admission::timestamp(state.clock.now()),
+    }});
+    begin(&mut object).map_err(|error| crate::store::Error::Invalid { message: error.to_string() })?;
+    match state.store.write(Write::Create { key: key(kind, DEFAULT), body: object }).await {
+        Ok(_) | Err(crate::store::Error::Exists { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The objects in a namespace, of every kind.
+pub(crate) fn content(state: &State, namespace: &str) -> Vec<(usize, std::sync::Arc<Object>)> {
+    let namespaced = state.kinds.stored().filter(|(_, kind)| kind.scope == Scope::Namespaced);
+    namespaced
+        .flat_map(|(index, _)| {
+            let snapshot = state.store.snapshot(state.kinds.store_id(index), namespace);
+            snapshot.iter().map(|object| (index, std::sync::Arc::clone(object))).collect::<Vec<_>>()
+        })
+        .collect()
+}

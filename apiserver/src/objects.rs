@@ -1,0 +1,380 @@
+//! Requests for objects: who may, and which verb it is; get and list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State as Shared};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::auth::{Attributes, Identity};
+use crate::error::Error;
+use crate::negotiation::Shape;
+use crate::path::{self, Endpoint, Subresource, Target};
+use crate::query::{self, Freshness, ListOptions, Query};
+use crate::respond::{self, Wish};
+use crate::router::Label;
+use crate::selection::Selection;
+use crate::server::State;
+use crate::store::{Key, Object, Snapshot};
+use crate::{delete, documents, scale, watch, write};
+
+/// Kubernetes' bound for request bodies.
+const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// How long a read waits for a revision that this server has not seen yet: Kubernetes' own patience.
+const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
+
+/// One request for a resource, taken apart.
+pub(crate) struct Call {
+    pub(crate) target: Target,
+    pub(crate) identity: Identity,
+    pub(crate) query: Query,
+    pub(crate) parts: Parts,
+}
+
+impl Call {
+    pub(crate) fn wish(&self) -> Result<Wish, Error> {
+        Wish::read(&self.parts.headers, &self.query)
+    }
+
+    pub(crate) fn content_type(&self) -> Option<&str> {
+        self.parts.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Everything under `/api/` and `/apis/` that is not a document or a review.
+pub(crate) async fn serve(Shared(state): Shared<Arc<State>>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let (label, result) = answer(&state, parts, body).await;
+    let mut response = result.unwrap_or_else(IntoResponse::into_response);
+    if let Some(label) = label {
+        response.extensions_mut().insert(label);
+    }
+    response
+}
+
+async fn answer(state: &Arc<State>, parts: Parts, body: Body) -> (Option<Label>, Result<Response, Error>) {
+    let Some(identity) = parts.extensions.get::<Identity>().cloned() else {
+        return (None, Err(Error::unauthorized()));
+    };
+    let readable = matches!(parts.method, Method::GET | Method::HEAD);
+    let target = match path::resolve(&state.kinds, parts.uri.path()) {
+        Endpoint::Resource(target) => target,
+        Endpoint::Unknown => return (None, Err(Error::no_such_path())),
+        Endpoint::Group(_) | Endpoint::Version { .. } if !readable => return (None, Err(Error::method_not_allowed())),
+        Endpoint::Group(group) => {
+            let document = state.discovery.group(&group);
+            return (None, documents::listed(&parts, document).await);
+        }
+        Endpoint::Version { group, version } => {
+            let document = state.discovery.resources(&group, &version);
+            return (None, documents::listed(&parts, document).await);
+        }
+    };
+    let query = Query::parse(parts.uri.query());
+    let call = Call { target, identity, query, parts };
+    let Some(verb) = verb(&call) else { return (None, Err(Error::method_not_allowed())) };
+    let label = Label { verb, resource: call.target.kind.qualified_plural() };
+    let result = match authorise(state, &call, verb).await {
+        Ok(()) => act(state, call, verb, body).await,
+        Err(error) => Err(error),
+    };
+    (Some(label), result)
+}
+
+/// The Kubernetes verb of a request; `None` if the address has none for this method.
+fn verb(call: &Call) -> Option<&'static str> {
+    let (target, named) = (&call.target, call.target.name.is_some());
+    let part = target.subresource;
+    match call.parts.method {
+        Method::GET | Method::HEAD if target.watch || (!named && call.query.switch("watch")) => Some("watch"),
+        Method::GET | Method::HEAD if part == Some(Subresource::Finalize) => None,
+        Method::GET | Method::HEAD => Some(if named { "get" } else { "list" }),
+        _ if target.watch => None,
+        Method::POST if !named && !target.across_namespaces() => Some("create"),
+        Method::PUT if named => Some("update"),
+        Method::PATCH if named && part != Some(Subresource::Finalize) => Some("patch"),
+        Method::DELETE if named && part.is_none() => Some("delete"),
+        Method::DELETE if !named && !target.across_namespaces() => Some("deletecollection"),
+        _ => None,
+    }
+}
+
+async fn authorise(state: &State, call: &Call, verb: &str) -> Result<(), Error> {
+    let target = &call.target;
+    let attributes = Attributes {
+        verb: verb.into(),
+        group: target.kind.group.clone(),
+        version: target.kind.version.clone(),
+        resource: target.kind.plural.clone(),
+        subresource: target.subresource.map_or("", Subresource::as_str).into(),
+        namespace: target.namespace().into(),
+        name: target.name().into(),
+        path: String::new(),
+    };
+    if state.authorizer.allows(&call.identity, &attributes).await {
+        return Ok(());
+    }
+    Err(Error::forbidden(&target.kind.group, &target.kind.plural, target.name(), &attributes.refusal(&call.identity)))
+}
+
+/// For paths that are no resources: 401 without an identity, 403 without the right.
+pub(crate) async fn authorise_path(state: &State, parts: &Parts, verb: &str) -> Result<(), Error> {
+    let identity = parts.extensions.get::<Identity>().ok_or_else(Error::unauthorized)?;
+    let path = parts.uri.path().to_owned();
+    let attributes = Attributes { verb: verb.into(), path: path.clone(), ..Attributes::default() };
+    if state.authorizer.allows(identity, &attributes).await {
+        return Ok(());
+    }
+    Err(Error::forbidden_path(&identity.user, verb, &path))
+}
+
+async fn act(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<Response, Error> {
+    match (verb, call.target.subresource) {
+        ("get", Some(Subresource::Scale)) => scale::get(state, &call).await,
+        ("get", _) => get(state, &call).await,
+        ("list", _) => list(state, &call).await,
+        ("watch", _) => watch::start(state, &call).await,
+        ("create", _) => write::create(state, &call, read(body).await?).await,
+        ("update", _) => write::replace(state, &call, read(body).await?).await,
+        ("patch", _) => write::patch(state, &call, read(body).await?).await,
+        ("delete", _) => delete::one(state, &call, read(body).await?).await,
+        ("deletecollection", _) => delete::collection(state, &call, read(body).await?).await,
+        _ => Err(Error::method_not_allowed()),
+    }
+}
+
+/// The whole body, up to Kubernetes' bound.
+pub(crate) async fn read(body: Body) -> Result<Bytes, Error> {
+    axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+        let too_long = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+        if too_long {
+            Error::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}"))
+        } else {
+            Error::bad_request(format!("the body could not be read: {error}"))
+        }
+    })
+}
+
+/// The stored object behind a target.
+pub(crate) fn find(state: &State, target: &Target) -> Result<Arc<Object>, Error> {
+    let key = Key::new(state.kinds.store_id(target.index), target.namespace(), target.name());
+    state.store.get(&key).ok_or_else(|| Error::not_found(&target.kind, target.name()))
+}
+
+async fn get(state: &State, call: &Call) -> Result<Response, Error> {
+    let wish = call.wish()?;
+    if let Some(revision) = query::resource_version(call.query.get("resourceVersion"))? {
+        reach(state, revision).await?;
+    }
+    let object = find(state, &call.target)?;
+    let body = respond::face(&call.target.kind, &object)?;
+    wish.send_object(StatusCode::OK, &call.target.kind, body, state.clock.now()).await
+}
+
+/// Waits until the store has reached a revision.
+pub(crate) async fn reach(state: &State, revision: u64) -> Result<(), Error> {
+    if state.store.revision() >= revision {
+        return Ok(());
+    }
+    let until = tokio::time::Instant::now() + FRESHNESS_WAIT;
+    while tokio::time::Instant::now() < until {
+        // The revision of another replica arrives within some milliseconds or, when that one is cut off, not at all.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if state.store.revision() >= revision {
+            return Ok(());
+        }
+    }
+    Err(Error::too_large_resource_version(revision, state.store.revision()))
+}
+
+/// Where the next page of a list begins.
+#[derive(Serialize, Deserialize)]
+struct Continue {
+    v: String,
+    /// The revision of the first page; -1 goes on at the newest.
+    rv: i64,
+    /// `namespace/name` of the last object of the page before.
+    start: String,
+}
+
+impl Continue {
+    fn encode(revision: Option<u64>, start: String) -> String {
+        let rv = revision.and_then(|revision| i64::try_from(revision).ok()).unwrap_or(-1);
+        let token = Self { v: "meta.k8s.io/v1".into(), rv, start };
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+    }
+
+    fn decode(token: &str) -> Result<Self, Error> {
+        let refuse = || Error::bad_request("continue key is not valid: it must be the one of the previous page");
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_not_ours| refuse())?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|_not_ours| refuse())?;
+        if token.v == "meta.k8s.io/v1" && token.start.contains('/') { Ok(token) } else { Err(refuse()) }
+    }
+}
+
+/// One page of a list.
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) objects: Vec<Arc<Object>>,
+    next: Option<String>,
+    remaining: Option<usize>,
+}
+
+/// The newest state of a target's collection.
+pub(crate) fn snapshot(state: &State, target: &Target) -> Snapshot {
+    let kind = state.kinds.store_id(target.index);
+    if target.across_namespaces() {
+        state.store.snapshot_across_namespaces(kind)
+    } else {
+        state.store.snapshot(kind, target.namespace())
+    }
+}
+
+fn snapshot_at(state: &State, target: &Target, revision: u64) -> Result<Snapshot, crate::store::Expired> {
+    let kind = state.kinds.store_id(target.index);
+    if target.across_namespaces() {
+        state.store.snapshot_at_across_namespaces(kind, revision)
+    } else {
+        state.store.snapshot_at(kind, target.namespace(), revision)
+    }
+}
+
+/// Selects one page.
+pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) -> Result<Page, Error> {
+    let selection = Selection::new(target, &options.label_selector, &options.field_selector)?;
+    let resume = options.continue_token.as_deref().map(Continue::decode).transpose()?;
+    let mut consistent = true;
+    let snapshot = match &resume {
+        Some(token) => match u64::try_from(token.rv) {
+            Ok(revision) => snapshot_at(state, target, revision).map_err(|_gone| {
+                let fresh = Continue::encode(None, token.start.clone());
+                Error::expired(
+                    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+                    Some(fresh),
+                )
+            })?,
+            Err(_newest) => {
+                consistent = false;
+                snapshot(state, target)
+            }
+        },
+        None => match options.freshness() {
+            Freshness::Latest => snapshot(state, target),
+            Freshness::NotOlderThan(revision) => {
+                reach(state, revision).await?;
+                snapshot(state, target)
+            }
+            Freshness::Exact(revision) => {
+                reach(state, revision).await?;
+                snapshot_at(state, target, revision)
+                    .map_err(|gone| Error::expired(format!("The resourceVersion for the provided list is too old: {gone}"), None))?
+            }
+        },
+    };
+    let limit = options.limit.unwrap_or(usize::MAX);
+    let mut objects: Vec<Arc<Object>> = Vec::new();
+    let mut more = false;
+    let mut collect = |found: &mut dyn Iterator<Item = &Arc<Object>>| -> Result<(), Error> {
+        for object in found {
+            if !selection.matches(object)? {
+                continue;
+            }
+            if objects.len() == limit {
+                more = true;
+                break;
+            }
+            objects.push(Arc::clone(object));
+        }
+        Ok(())
+    };
+    match resume.as_ref().and_then(|token| token.start.split_once('/')) {
+        Some((namespace, name)) => collect(&mut snapshot.range_after(namespace, name))?,
+        None => match selection.only_name().filter(|_| !target.across_namespaces()) {
+            Some(name) => collect(&mut snapshot.get(target.namespace(), name).into_iter())?,
+            None => collect(&mut snapshot.iter())?,
+        },
+    }
+    let last = objects.last().filter(|_| more);
+    let next = last.map(|last| {
+        let start = format!("{}/{}", last.namespace, last.name);
+        Continue::encode(consistent.then_some(snapshot.revision), start)
+    });
+    let remaining = last
+        .filter(|_| selection.is_everything())
+        .map(|last| snapshot.range_after(&last.namespace, &last.name).count());
+    Ok(Page { revision: snapshot.revision, objects, next, remaining })
+}
+
+impl Page {
+    fn metadata(&self) -> Value {
+        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
+        if let Value::Object(map) = &mut metadata {
+            if let Some(next) = &self.next {
+                map.insert("continue".into(), next.as_str().into());
+            }
+            if let Some(remaining) = self.remaining {
+                map.insert("remainingItemCount".into(), remaining.into());
+            }
+        }
+        metadata
+    }
+}
+
+async fn list(state: &State, call: &Call) -> Result<Response, Error> {
+    let wish = call.wish()?;
+    let options = ListOptions::parse(&call.query)?;
+    let page = page(state, &call.target, &options).await?;
+    send_page(state, call, wish, &page).await
+}
+
+/// A page in the shape that was asked for.
+pub(crate) async fn send_page(state: &State, call: &Call, wish: Wish, page: &Page) -> Result<Response, Error> {
+    let kind = &call.target.kind;
+    let metadata = page.metadata();
+    let body = match wish.accepted.shape {
+        Shape::Object => concatenate(
+            &kind.list_kind,
+            &kind.api_version(),
+            &metadata,
+            page.objects.iter().map(|object| respond::face(kind, object)),
+        )?,
+        Shape::Metadata(version) => {
+            let items = page.objects.iter().map(|object| respond::partial(&respond::face(kind, object)?, version));
+            concatenate("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &metadata, items)?
+        }
+        Shape::Table(version) => {
+            let objects: Vec<Value> =
+                page.objects.iter().map(|object| respond::tree(kind, &object.body)).collect::<Result<_, _>>()?;
+            respond::rows(kind, &objects, metadata, wish.include, true, state.clock.now(), version)?
+        }
+    };
+    wish.send(StatusCode::OK, body).await
+}
+
+/// A list is its items' bytes with commas between them.
+fn concatenate(
+    list_kind: &str,
+    api_version: &str,
+    metadata: &Value,
+    items: impl Iterator<Item = Result<Bytes, Error>>,
+) -> Result<Bytes, Error> {
+    let items: Vec<Bytes> = items.collect::<Result<_, _>>()?;
+    let head = format!(r#"{{"kind":"{list_kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
+    let mut out = Vec::with_capacity(head.len() + items.iter().map(|item| item.len() + 1).sum::<usize>() + 3);
+    out.extend_from_slice(head.as_bytes());
+    for (position, item) in items.iter().enumerate() {
+        if position > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(item);
+    }
+    out.extend_from_slice(b"]}\n");
+    Ok(out.into())
+}

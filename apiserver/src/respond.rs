@@ -1,0 +1,188 @@
+//! From stored bytes to a response: the shape that was asked for, pretty printing, YAML, gzip.
+//!
+//! The usual answer (JSON, the object itself) is the stored bytes as they are; everything else parses first.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::kind::Kind;
+use crate::negotiation::{self, Accepted, Media, Shape};
+use crate::query::Query;
+use crate::store::Object;
+use crate::table::{self, IncludeObject};
+
+/// Shorter bodies are not compressed: Kubernetes' own threshold.
+const GZIP_BYTES_MIN: usize = 128 * 1024;
+
+/// How a client wants to be answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub(crate) accepted: Accepted,
+    pub(crate) include: IncludeObject,
+    pretty: bool,
+    gzip: bool,
+}
+
+impl Wish {
+    pub(crate) fn read(headers: &HeaderMap, query: &Query) -> Result<Self, Error> {
+        Ok(Self {
+            accepted: negotiation::accept(headers)?,
+            include: IncludeObject::parse(query.get("includeObject")).map_err(Error::bad_request)?,
+            pretty: negotiation::pretty(headers, query.maybe_switch("pretty")),
+            gzip: negotiation::gzip(headers),
+        })
+    }
+
+    /// The same client, where only the thing itself can be sent.
+    pub(crate) fn plain(mut self) -> Self {
+        self.accepted.shape = Shape::Object;
+        self
+    }
+
+    /// Sends JSON that is ready, in the encoding that was asked for.
+    pub(crate) async fn send(self, status: StatusCode, body: Bytes) -> Result<Response, Error> {
+        let (body, content_type) = match self.accepted.media {
+            Media::Yaml => (yaml(&body)?, "application/yaml"),
+            _ if self.pretty => (indented(&body)?, "application/json"),
+            _ => (body, "application/json"),
+        };
+        let compress = self.gzip && body.len() > GZIP_BYTES_MIN;
+        let body = if compress {
+            // Some ten milliseconds a megabyte: not on a thread that serves others.
+            tokio::task::spawn_blocking(move || gzip(&body))
+                .await
+                .map_err(|error| Error::internal(error.to_string()))?
+                .map_err(|error| Error::internal(error.to_string()))?
+        } else {
+            body
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if compress {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        }
+        Ok(response)
+    }
+
+    /// Sends a value.
+    pub(crate) async fn send_value(self, status: StatusCode, value: &Value) -> Result<Response, Error> {
+        let body = serde_json::to_vec(value).map_err(|error| Error::internal(error.to_string()))?;
+        self.send(status, body.into()).await
+    }
+
+    /// Sends one object of a kind in the shape that was asked for.
+    pub(crate) async fn send_object(
+        self,
+        status: StatusCode,
+        kind: &Kind,
+        body: Bytes,
+        now: Timestamp,
+    ) -> Result<Response, Error> {
+        let body = match self.accepted.shape {
+            Shape::Object => body,
+            Shape::Metadata(version) => partial(&body, version)?,
+            Shape::Table(version) => {
+                let object = parse(&body)?;
+                let revision = object.pointer("/metadata/resourceVersion").cloned().unwrap_or(Value::Null);
+                let metadata = if revision.is_null() { json!({}) } else { json!({"resourceVersion": revision}) };
+                rows(kind, &[object], metadata, self.include, true, now, version)?
+            }
+        };
+        self.send(status, body).await
+    }
+}
+
+/// A table's bytes; the pure module always writes `meta.k8s.io/v1`, older clients ask for `v1beta1`.
+pub(crate) fn rows(
+    kind: &Kind,
+    objects: &[Value],
+    metadata: Value,
+    include: IncludeObject,
+    columns: bool,
+    now: Timestamp,
+    version: &str,
+) -> Result<Bytes, Error> {
+    let mut table = table::table(kind, objects, metadata, include, columns, now);
+    if version != "v1"
+        && let Value::Object(map) = &mut table
+    {
+        map.insert("apiVersion".into(), format!("meta.k8s.io/{version}").into());
+    }
+    encode(&table)
+}
+
+/// An object as a kind shows it: its stored bytes, or for a view their translation.
+pub(crate) fn face(kind: &Kind, object: &Arc<Object>) -> Result<Bytes, Error> {
+    translate(kind, &object.body)
+}
+
+/// Stored bytes as a kind shows them.
+pub(crate) fn translate(kind: &Kind, body: &Bytes) -> Result<Bytes, Error> {
+    match &kind.view_of {
+        None => Ok(body.clone()),
+        Some(view) => encode(&(view.from_stored)(parse(body)?)),
+    }
+}
+
+/// Stored bytes as the tree that a kind shows.
+pub(crate) fn tree(kind: &Kind, body: &Bytes) -> Result<Value, Error> {
+    let stored = parse(body)?;
+    Ok(match &kind.view_of {
+        None => stored,
+        Some(view) => (view.from_stored)(stored),
+    })
+}
+
+/// The metadata of an object, copied without being understood.
+pub(crate) fn partial(body: &[u8], version: &str) -> Result<Bytes, Error> {
+    #[derive(Deserialize)]
+    struct Metadata<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let parsed: Metadata<'_> = serde_json::from_slice(body).map_err(|error| Error::internal(error.to_string()))?;
+    let text = format!(
+        r#"{{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/{version}","metadata":{}}}"#,
+        parsed.metadata.get()
+    );
+    Ok(text.into())
+}
+
+pub(crate) fn parse(body: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(body).map_err(|error| Error::internal(error.to_string()))
+}
+
+pub(crate) fn encode(value: &Value) -> Result<Bytes, Error> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|error| Error::internal(error.to_string()))
+}
+
+fn yaml(body: &[u8]) -> Result<Bytes, Error> {
+    let text = serde_saphyr::to_string(&parse(body)?).map_err(|error| Error::internal(error.to_string()))?;
+    Ok(text.into())
+}
+
+fn indented(body: &[u8]) -> Result<Bytes, Error> {
+    let mut text = serde_json::to_vec_pretty(&parse(body)?).map_err(|error| Error::internal(error.to_string()))?;
+    text.push(b'\n');
+    Ok(text.into())
+}
+
+fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
+    // The fastest level, as Kubernetes uses it: JSON shrinks tenfold even so.
+    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
+    encoder.write_all(body)?;
+    Ok(encoder.finish()?.into())
+}

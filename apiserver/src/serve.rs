@@ -1,0 +1,128 @@
+//! The TLS listener: HTTP/1.1 and HTTP/2 by ALPN, upgrades, bounds, and a clean end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+/// One connection costs a file descriptor and some 100 KiB; 4096 stays below the usual limit of both.
+const CONNECTIONS_MAX: usize = 4096;
+/// A handshake is two round trips; ten seconds allow for a very bad line and no more for somebody who only connects.
+const HANDSHAKE_SECONDS_MAX: u64 = 10;
+/// How long a client may take to send its headers, and an HTTP/1.1 connection may idle between requests: longer than
+/// the 90 s that Go's clients keep an idle connection, so that they close first.
+const HEADER_SECONDS_MAX: u64 = 100;
+/// Kubernetes' own number, so that a client's many watches fit on one connection.
+const STREAMS_MAX: u32 = 250;
+/// What running requests get when the server stops; watches are ended at once.
+const DRAIN_SECONDS_MAX: u64 = 10;
+
+/// Where a request came from, as a request extension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves until `shutdown`; then stops accepting, lets running requests end (at most ten seconds) and returns.
+///
+/// Watches end because their handlers see the same token; see `Server::builder`.
+pub async fn serve(
+    listener: TcpListener,
+    tls: rustls::ServerConfig,
+    router: Router,
+    shutdown: CancellationToken,
+) -> std::io::Result<()> {
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        // A full house waits in the kernel's queue instead of in our memory.
+        let permit = tokio::select! {
+            () = shutdown.cancelled() => break,
+            permit = Arc::clone(&permits).acquire_owned() => permit.map_err(std::io::Error::other)?,
+        };
+        let (stream, peer) = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Usually "too many open files": others must end first, and looping at once would burn a core.
+                    tracing::warn!(%error, "connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        while let Some(ended) = connections.try_join_next() {
+            report(ended);
+        }
+        let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let _permit = permit;
+            connection(acceptor, stream, peer, router, watcher).await;
+        });
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS_MAX), graceful.shutdown()).await;
+    if drained.is_err() {
+        tracing::warn!(seconds = DRAIN_SECONDS_MAX, "connections still busy at the end of the drain time are cut");
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection task panicked");
+    }
+}
+
+async fn connection(
+    acceptor: tokio_rustls::TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "no delay could not be set");
+    }
+    let handshake = tokio::time::timeout(Duration::from_secs(HANDSHAKE_SECONDS_MAX), acceptor.accept(stream));
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
+        Err(_elapsed) => return tracing::debug!(%peer, "TLS handshake took too long"),
+    };
+    let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(HEADER_SECONDS_MAX))
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        // A dead peer under a silent watch is noticed by pings, as Kubernetes does it.
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(serving).await {
+        tracing::debug!(error = %error, %peer, "connection ended with an error");
+    }
+}

@@ -1,0 +1,290 @@
+//! Watches: the initial state where it is wanted, then every change, one JSON line each, until the deadline.
+//!
+//! The lines of the usual watch (whole objects as JSON) were encoded once when the change was committed; every watcher
+//! sends the same bytes. An expired start is told in the stream, because some clients never relist on an HTTP 410.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use http::{HeaderValue, header};
+use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::kind::Kind;
+use crate::negotiation::{Media, Shape};
+use crate::objects::{self, Call};
+use crate::query::ListOptions;
+use crate::respond::{self, Wish};
+use crate::selection::Selection;
+use crate::server::State;
+use crate::store::{Change, Event, Object, Watch};
+
+/// How often a quiet watch says how far it is: Kubernetes' number.
+const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+/// The last bookmark comes this long before the end, so that the next watch starts there.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// A watch whose client names no end lives between this and twice this: Kubernetes' numbers, so that watches that
+/// began together do not end together.
+const LIFE_SECONDS_MIN: u64 = 1800;
+/// No client needs a longer one, and a server wants to be left now and then.
+const LIFE_SECONDS_MAX: u64 = 24 * 3600;
+
+/// GET with `watch=true`.
+pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, Error> {
+    let wish = call.wish()?;
+    if wish.accepted.media == Media::Yaml {
+        return Err(Error::not_acceptable());
+    }
+    let options = ListOptions { watch: true, ..ListOptions::parse(&call.query)? };
+    let selection = Selection::new(&call.target, &options.label_selector, &options.field_selector)?;
+    let permit = Arc::clone(&state.watches)
+        .try_acquire_owned()
+        .map_err(|_full| Error::too_many("this server has as many watches as it may; try again later", 5))?;
+    let kind_id = state.kinds.store_id(call.target.index);
+    let resume = options.resource_version.filter(|revision| *revision > 0);
+    // Kubernetes' defaults: a client that names no revision and takes bookmarks gets the initial state and its end.
+    let initial = options.send_initial_events.unwrap_or(resume.is_none());
+    let marks_end = options.bookmarks
+        && (options.send_initial_events == Some(true) || (options.send_initial_events.is_none() && resume.is_none()));
+    let mut pending = VecDeque::new();
+    let mut encoder = Encoder { state: Arc::clone(state), kind: Arc::clone(&call.target.kind), wish, columns: true };
+    let after = if initial {
+        if let Some(revision) = resume {
+            objects::reach(state, revision).await?;
+        }
+        let snapshot = objects::snapshot(state, &call.target);
+        for object in snapshot.iter() {
+            if selection.matches(object)? {
+                pending.push_back(encoder.initial(object)?);
+            }
+        }
+        if marks_end {
+            pending.push_back(encoder.bookmark(snapshot.revision, true)?);
+        }
+        snapshot.revision
+    } else {
+        resume.unwrap_or_else(|| state.store.revision())
+    };
+    let watch = if call.target.across_namespaces() {
+        state.store.watch_across_namespaces(kind_id, after)
+    } else {
+        state.store.watch(kind_id, call.target.namespace(), after)
+    };
+    let watch = match watch {
+        Ok(watch) => Some(watch),
+        Err(expired) => {
+            pending.push_back(encoder.error(&Error::expired(expired.to_string(), None))?);
+            None
+        }
+    };
+    let life = options.timeout_seconds.unwrap_or_else(|| {
+        let random = u64::from(uuid::Uuid::new_v4().as_fields().0);
+        LIFE_SECONDS_MIN + random % LIFE_SECONDS_MIN
+    });
+    let end = Instant::now() + Duration::from_secs(life.min(LIFE_SECONDS_MAX));
+    let gauge = state.metrics.watches.with_label_values(&[&call.target.kind.qualified_plural()]);
+    gauge.inc();
+    let stream = Stream {
+        encoder,
+        selection,
+        watch,
+        pending,
+        bookmarks: options.bookmarks,
+        next_bookmark: next_bookmark(end),
+        end,
+        shutdown: state.shutdown.clone(),
+        _permit: permit,
+        _open: Open(gauge),
+    };
+    let body = Body::from_stream(stream::unfold(stream, |mut stream| async move {
+        let line = stream.next().await?;
+        Some((Ok::<_, Infallible>(line), stream))
+    }));
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+fn next_bookmark(end: Instant) -> Instant {
+    let period = Instant::now() + BOOKMARK_PERIOD;
+    let last = end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(end);
+    if Instant::now() < last { period.min(last) } else { period }
+}
+
+/// Counts an open watch while it lives.
+struct Open(prometheus::IntGauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+struct Stream {
+    encoder: Encoder,
+    selection: Selection,
+    /// `None` after the end: what is pending is still sent.
+    watch: Option<Watch>,
+    pending: VecDeque<Bytes>,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    end: Instant,
+    shutdown: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+    _open: Open,
+}
+
+impl Stream {
+    /// The next line; `None` at the end.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(line) = self.pending.pop_front() {
+                return Some(line);
+            }
+            let watch = self.watch.as_mut()?;
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return None,
+                () = sleep_until(self.end) => return None,
+                () = sleep_until(self.next_bookmark), if self.bookmarks => {
+                    let revision = watch.revision();
+                    self.next_bookmark = next_bookmark(self.end);
+                    match self.encoder.bookmark(revision, false) {
+                        Ok(line) => self.pending.push_back(line),
+                        Err(error) => self.fail(&error),
+                    }
+                }
+                batch = watch.next() => match batch {
+                    Ok(events) => self.take(&events),
+                    Err(evicted) => {
+                        let message = format!("too old resource version: {} ({})", evicted.seen, watch.revision());
+                        self.fail(&Error::expired(message, None));
+                    }
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, events: &[Arc<Event>]) {
+        for event in events {
+            match self.encoder.event(event, &self.selection) {
+                Ok(Some(line)) => self.pending.push_back(line),
+                Ok(None) => {}
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    /// Says why, and ends.
+    fn fail(&mut self, error: &Error) {
+        if let Ok(line) = self.encoder.error(error) {
+            self.pending.push_back(line);
+        }
+        self.watch = None;
+    }
+}
+
+/// From events to lines in the shape that was asked for.
+struct Encoder {
+    state: Arc<State>,
+    kind: Arc<Kind>,
+    wish: Wish,
+    /// The column definitions are still to be sent: only the first table of a watch carries them.
+    columns: bool,
+}
+
+impl Encoder {
+    /// Whether the store's lines can be sent as they are.
+    fn ready(&self) -> bool {
+        self.wish.accepted.shape == Shape::Object && self.kind.view_of.is_none()
+    }
+
+    fn initial(&mut self, object: &Arc<Object>) -> Result<Bytes, Error> {
+        if self.ready() { Ok(object.added_line()) } else { self.line("ADDED", &object.body) }
+    }
+
+    fn event(&mut self, event: &Event, selection: &Selection) -> Result<Option<Bytes>, Error> {
+        let is = selection.matches(&event.object)?;
+        let was = match &event.previous {
+            Some(previous) => selection.matches(previous)?,
+            None => false,
+        };
+        let leaving = event.previous.as_ref().map(|previous| previous.body_with_revision(event.revision));
+        let (kind, ready, body) = match (event.change, was, is) {
+            (Change::Created, _, true) | (Change::Updated, false, true) => {
+                ("ADDED", Some(event.line_entered()), event.object.body.clone())
+            }
+            (Change::Updated, true, true) => ("MODIFIED", Some(event.line()), event.object.body.clone()),
+            (Change::Updated, true, false) => ("DELETED", event.line_left(), leaving.unwrap_or_default()),
+            // The last write of a deletion may also be what takes it out of the selection.
+            (Change::Deleted, true, _) => ("DELETED", Some(event.line()), event.object.body.clone()),
+            _ => return Ok(None),
+        };
+        if self.ready() { Ok(ready) } else { self.line(kind, &body).map(Some) }
+    }
+
+    /// A line around an object's stored bytes.
+    fn line(&mut self, kind: &str, body: &Bytes) -> Result<Bytes, Error> {
+        let object = match self.wish.accepted.shape {
+            Shape::Object => respond::translate(&self.kind, body)?,
+            Shape::Metadata(version) => respond::partial(&respond::translate(&self.kind, body)?, version)?,
+            Shape::Table(version) => {
+                let tree = respond::tree(&self.kind, body)?;
+                let revision = tree.pointer("/metadata/resourceVersion").cloned().unwrap_or(Value::Null);
+                let metadata = json!({"resourceVersion": revision});
+                let columns = std::mem::take(&mut self.columns);
+                let now = self.state.clock.now();
+                respond::rows(&self.kind, &[tree], metadata, self.wish.include, columns, now, version)?
+            }
+        };
+        let mut line = Vec::with_capacity(object.len() + 40);
+        line.extend_from_slice(br#"{"type":""#);
+        line.extend_from_slice(kind.as_bytes());
+        line.extend_from_slice(br#"","object":"#);
+        line.extend_from_slice(&object);
+        line.extend_from_slice(b"}\n");
+        Ok(line.into())
+    }
+
+    fn bookmark(&self, revision: u64, ends_initial: bool) -> Result<Bytes, Error> {
+        let mut metadata = json!({"resourceVersion": revision.to_string(), "creationTimestamp": null});
+        if ends_initial {
+            metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+        }
+        let object = match self.wish.accepted.shape {
+            Shape::Object => {
+                json!({"kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata})
+            }
+            Shape::Metadata(version) => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
+            }
+            Shape::Table(version) => json!({
+                "kind": "Table",
+                "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": {"resourceVersion": revision.to_string()},
+                "columnDefinitions": null,
+                "rows": [],
+            }),
+        };
+        line_of("BOOKMARK", &object)
+    }
+
+    fn error(&self, error: &Error) -> Result<Bytes, Error> {
+        line_of("ERROR", &error.status())
+    }
+}
+
+fn line_of(kind: &str, object: &Value) -> Result<Bytes, Error> {
+    let mut line = respond::encode(&json!({"type": kind, "object": object}))?.to_vec();
+    line.push(b'\n');
+    Ok(line.into())
+}

@@ -1,0 +1,351 @@
+//! Create, replace and patch. All of them end in [`settle`], so that an object is judged the same whichever way it came.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::Value;
+
+use crate::admission::{self, Operation};
+use crate::auth::Identity;
+use crate::error::Error;
+use crate::kind::{FieldError, FieldErrorReason, Kind, Scope};
+use crate::objects::{self, Call};
+use crate::path::{Subresource, Target};
+use crate::query::{WriteOptions, resource_version};
+use crate::respond::{self, encode};
+use crate::server::State;
+use crate::store::{self, Key, Object, Write};
+use crate::{decode, namespaces, patch as patches, scale};
+
+/// How often a write that names no revision is tried again when others write in between: Kubernetes' number.
+const ATTEMPTS_MAX: usize = 5;
+/// How often a generated name that is taken is drawn again.
+const NAMES_MAX: usize = 8;
+/// Kubernetes' alphabet for generated names: no vowels, so that no words come out, and nothing that looks alike.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Headers of warnings together may not be longer: Kubernetes' bound, below what proxies take.
+const WARNINGS_BYTES_MAX: usize = 4096;
+/// One warning is cut here.
+const WARNING_CHARS_MAX: usize = 256;
+
+/// What is written, by whom and how.
+pub(crate) struct Context<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) target: &'a Target,
+    pub(crate) identity: &'a Identity,
+    pub(crate) options: WriteOptions,
+}
+
+/// The outcome of a write.
+pub(crate) struct Written {
+    pub(crate) status: StatusCode,
+    /// As the target's kind shows it.
+    pub(crate) body: Bytes,
+    pub(crate) warnings: Vec<String>,
+}
+
+fn random_suffix() -> String {
+    let bytes = *uuid::Uuid::new_v4().as_bytes();
+    bytes.iter().take(5).map(|byte| char::from(ALPHABET[usize::from(*byte) % ALPHABET.len()])).collect()
+}
+
+/// POST on a collection.
+pub(crate) async fn create(state: &State, call: &Call, body: Bytes) -> Result<Response, Error> {
+    let wish = call.wish()?;
+    let kind = &call.target.kind;
+    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let decoded = decode::decode(&body, call.content_type(), kind.decode_protobuf)?;
+    let mut object = decoded.value;
+    admission::check_type(kind, &mut object)?;
+    admission::check_address(kind, call.target.namespace(), None, &mut object)?;
+    let context = Context { state, target: &call.target, identity: &call.identity, options };
+    let written = create_object(&context, object, decoded.problems).await?;
+    send(state, call, wish, written).await
+}
+
+/// Stores a new object; draws its name again if a generated one is taken.
+pub(crate) async fn create_object(
+    context: &Context<'_>,
+    object: Value,
+    problems: Vec<String>,
+) -> Result<Written, Error> {
+    let generated = admission::text(&object, "name").is_empty();
+    let mut attempts = if generated { NAMES_MAX } else { 1 };
+    loop {
+        attempts -= 1;
+        match create_once(context, object.clone(), problems.clone()).await {
+            Err(error) if error.reason() == "AlreadyExists" && attempts > 0 => {}
+            result => return result,
+        }
+    }
+}
+
+async fn create_once(context: &Context<'_>, mut object: Value, problems: Vec<String>) -> Result<Written, Error> {
+    let Context { state, target, identity, options } = context;
+    let kind = &target.kind;
+    let uid = uuid::Uuid::new_v4().to_string();
+    admission::begin(kind, &mut object, state.clock.now(), &uid, &random_suffix())?;
+    if namespaces::is_namespace(kind) {
+        namespaces::begin(&mut object)?;
+    }
+    let unknown = admission::shape(kind, &state.schemas[target.index], &mut object);
+    let warnings = admission::meet_unknown(kind, &unknown, problems, options.field_validation, None)?;
+    let name = admission::text(&object, "name").to_owned();
+    if kind.scope == Scope::Namespaced {
+        namespaces::check_open(state, kind, &name, target.namespace())?;
+    }
+    judge(context, Operation::Create, None, &name, None, &mut object).await?;
+    let key = Key::new(state.kinds.store_id(target.index), target.namespace(), name.as_str());
+    if options.dry_run {
+        if state.store.get(&key).is_some() {
+            return Err(Error::already_exists(kind, &name));
+        }
+        return Ok(Written { status: StatusCode::CREATED, body: encode(&object)?, warnings });
+    }
+    tracing::debug!(kind = kind.kind, %key, user = identity.user, "create");
+    let stored = state
+        .store
+        .write(Write::Create { key, body: to_stored(kind, object) })
+        .await
+        .map_err(|error| Error::from_store(error, kind, &name))?;
+    Ok(Written { status: StatusCode::CREATED, body: respond::face(kind, &stored)?, warnings })
+}
+
+fn to_stored(kind: &Kind, object: Value) -> Value {
+    match &kind.view_of {
+        None => object,
+        Some(view) => (view.to_stored)(object),
+    }
+}
+
+/// Hooks and validation; the object is as it will be stored.
+async fn judge(
+    context: &Context<'_>,
+    operation: Operation,
+    subresource: Option<Subresource>,
+    name: &str,
+    old: Option<&Value>,
+    new: &mut Value,
+) -> Result<(), Error> {
+    let Context { state, target, identity, options } = context;
+    let mut request = admission::Request {
+        kind: &target.kind,
+        operation,
+        subresource,
+        namespace: target.namespace(),
+        name,
+        old,
+        new: None,
+        identity,
+        dry_run: options.dry_run,
+    };
+    for hook in &state.admission {
+        hook.mutate(&request, new);
+    }
+    if let Some(old) = old {
+        admission::count_generation(&target.kind, old, new);
+        if admission::unchanged(old, new) {
+            return Ok(());
+        }
+    }
+    let mut errors = admission::validate(&target.kind, &state.schemas[target.index], new, old);
+    request.new = Some(new);
+    if errors.is_empty() {
+        for hook in &state.admission {
+            errors.extend(hook.validate(request).await);
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::invalid(&target.kind, name, &errors)) }
+}
+
+/// PUT on an object.
+pub(crate) async fn replace(state: &State, call: &Call, body: Bytes) -> Result<Response, Error> {
+    let wish = call.wish()?;
+    let target = &call.target;
+    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let context = Context { state, target, identity: &call.identity, options };
+    let wants_scale = target.subresource == Some(Subresource::Scale);
+    let decoder = target.kind.decode_protobuf.filter(|_| !wants_scale);
+    let decoded = decode::decode(&body, call.content_type(), decoder)?;
+    let mut object = decoded.value;
+    if wants_scale {
+        let written = change(&context, true, |old| scale::put(&target.kind, old, &object)).await?;
+        return scale::send(call, wish, written).await;
+    }
+    admission::check_type(&target.kind, &mut object)?;
+    admission::check_address(&target.kind, target.namespace(), target.name.as_deref(), &mut object)?;
+    let written = change(&context, true, |_old| {
+        Ok(Proposal { object: object.clone(), problems: decoded.problems.clone(), patch: None })
+    })
+    .await?;
+    send(state, call, wish, written).await
+}
+
+/// PATCH on an object.
+pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Response, Error> {
+    let wish = call.wish()?;
+    let target = &call.target;
+    let kind = &target.kind;
+    let options = WriteOptions::parse(&call.query, "PatchOptions")?;
+    let media = crate::negotiation::content_type(&call.parts.headers);
+    let wants_scale = target.subresource == Some(Subresource::Scale);
+    let apply: fn(&Kind, &Value, &[u8]) -> Result<Value, patches::PatchError> = match media.as_str() {
+        "application/json-patch+json" => |_kind, old, patch| patches::json::apply(old, patch),
+        "application/merge-patch+json" => |_kind, old, patch| patches::merge::apply(old, patch),
+        "application/strategic-merge-patch+json" if kind.strategic_merge => {
+            |kind, old, patch| patches::strategic::apply(old, patch, &kind.schema)
+        }
+        _ => {
+            let mut accepted = vec!["application/json-patch+json", "application/merge-patch+json"];
+            if kind.strategic_merge {
+                accepted.push("application/strategic-merge-patch+json");
+            }
+            return Err(Error::unsupported_media_type(&accepted));
+        }
+    };
+    if options.force.is_some() {
+        let cause = FieldError {
+            field: "force".into(),
+            reason: FieldErrorReason::Forbidden,
+            message: "Forbidden: may not be specified for non-apply patch".into(),
+        };
+        return Err(Error::invalid_kind("meta.k8s.io", "PatchOptions", "", &[cause]));
+    }
+    let context = Context { state, target, identity: &call.identity, options };
+    if wants_scale {
+        let written = change(&context, false, |old| {
+            let wanted = apply(kind, &scale::of(kind, old)?, &body)?;
+            scale::put(kind, old, &wanted)
+        })
+        .await?;
+        return scale::send(call, wish, written).await;
+    }
+    let written = change(&context, false, |old| {
+        let mut object = apply(kind, old, &body)?;
+        admission::check_type(kind, &mut object)?;
+        admission::check_address(kind, target.namespace(), target.name.as_deref(), &mut object)?;
+        Ok(Proposal { object, problems: Vec::new(), patch: Some(String::from_utf8_lossy(&body).into_owned()) })
+    })
+    .await?;
+    send(state, call, wish, written).await
+}
+
+/// A new state that somebody wants.
+pub(crate) struct Proposal {
+    pub(crate) object: Value,
+    pub(crate) problems: Vec<String>,
+    /// The patch it came from, for messages.
+    pub(crate) patch: Option<String>,
+}
+
+/// Reads, lets `propose` make a new state, and writes it; again if somebody else wrote in between and the caller
+/// named no revision.
+pub(crate) async fn change(
+    context: &Context<'_>,
+    replaces: bool,
+    propose: impl Fn(&Value) -> Result<Proposal, Error>,
+) -> Result<Written, Error> {
+    let kind = &context.target.kind;
+    let mut attempts = ATTEMPTS_MAX;
+    loop {
+        attempts -= 1;
+        let current = objects::find(context.state, context.target)?;
+        let old = respond::tree(kind, &current.body)?;
+        let proposal = propose(&old)?;
+        let named =
+            resource_version(Some(admission::text(&proposal.object, "resourceVersion")).filter(|v| !v.is_empty()))?;
+        // A patch starts from the current state and carries its revision along: only another one was named.
+        let pinned = named.filter(|named| replaces || *named != current.revision);
+        if pinned.is_some_and(|pinned| pinned != current.revision) {
+            return Err(Error::conflict(kind, context.target.name()));
+        }
+        match settle(context, &current, &old, proposal).await {
+            Err(Failure::Raced) if pinned.is_none() && attempts > 0 => {}
+            Err(Failure::Raced) => return Err(Error::conflict(kind, context.target.name())),
+            Err(Failure::Refused(error)) => return Err(error),
+            Ok(written) => return Ok(written),
+        }
+    }
+}
+
+/// Why a write did not happen.
+enum Failure {
+    /// Somebody else wrote first.
+    Raced,
+    /// It may not.
+    Refused(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+async fn settle(
+    context: &Context<'_>,
+    current: &Arc<Object>,
+    old: &Value,
+    proposal: Proposal,
+) -> Result<Written, Failure> {
+    let Context { state, target, identity, options } = context;
+    let (kind, name) = (&target.kind, target.name());
+    let mut new = proposal.object;
+    let uid = admission::text(&new, "uid");
+    if !uid.is_empty() && *uid != *current.uid {
+        let because = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", current.uid);
+        return Err(Error::conflict_because(kind, name, &because).into());
+    }
+    admission::keep(kind, old, &mut new, target.subresource)?;
+    let unknown = admission::shape(kind, &state.schemas[target.index], &mut new);
+    let patch = proposal.patch.as_deref().map(|patch| (name, if kind.sensitive { "…" } else { patch }));
+    let warnings = admission::meet_unknown(kind, &unknown, proposal.problems, options.field_validation, patch)?;
+    judge(context, Operation::Update, target.subresource, name, Some(old), &mut new).await?;
+    if admission::unchanged(old, &new) {
+        return Ok(Written { status: StatusCode::OK, body: respond::face(kind, current)?, warnings });
+    }
+    let gone = admission::is_being_deleted(&new)
+        && admission::finalizers(&new).is_empty()
+        && !(namespaces::is_namespace(kind) && namespaces::has_finalizers(&new));
+    if options.dry_run {
+        return Ok(Written { status: StatusCode::OK, body: encode(&new)?, warnings });
+    }
+    let key = Key::new(state.kinds.store_id(target.index), target.namespace(), name);
+    tracing::debug!(kind = kind.kind, %key, user = identity.user, gone, "update");
+    let body = to_stored(kind, new);
+    let write = if gone {
+        Write::Remove { key, expected_revision: current.revision, body: Some(body) }
+    } else {
+        Write::Replace { key, expected_revision: current.revision, body }
+    };
+    match state.store.write(write).await {
+        Ok(stored) => Ok(Written { status: StatusCode::OK, body: respond::face(kind, &stored)?, warnings }),
+        Err(store::Error::Conflict { .. }) => Err(Failure::Raced),
+        Err(error) => Err(Error::from_store(error, kind, name).into()),
+    }
+}
+
+async fn send(state: &State, call: &Call, wish: respond::Wish, written: Written) -> Result<Response, Error> {
+    let mut response = wish.send_object(written.status, &call.target.kind, written.body, state.clock.now()).await?;
+    warn(&mut response, &written.warnings);
+    Ok(response)
+}
+
+/// One `Warning` header each, as `kubectl` prints them.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    let mut length = 0;
+    for warning in warnings {
+        let text: String = warning.chars().take(WARNING_CHARS_MAX).filter(|c| !c.is_control()).collect();
+        length += text.len();
+        if length > WARNINGS_BYTES_MAX {
+            return;
+        }
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}

@@ -66,6 +66,14 @@ pub(super) fn range<'a>(
     objects.range((from, Bound::<Place<'_>>::Unbounded)).map(|entry| &entry.0)
 }
 
+/// The full name of an object, in the strings that it already has.
+pub(super) type Name = (KindId, Arc<str>, Arc<str>);
+
+/// The name of an object of that kind.
+fn name(kind: KindId, object: &Object) -> Name {
+    (kind, Arc::clone(&object.namespace), Arc::clone(&object.name))
+}
+
 /// One kind.
 #[derive(Debug)]
 pub(super) struct KindState {
@@ -79,8 +87,8 @@ pub(super) struct State {
     /// The last committed revision.
     pub(super) revision: u64,
     pub(super) kinds: Vec<KindState>,
-    /// `(owner's uid, kind, namespace, name)` of every object that has an owner.
-    owners: BTreeSet<(Arc<str>, KindId, Arc<str>, Arc<str>)>,
+    /// The owner's uid and the name of every object that has an owner.
+    owners: BTreeSet<(Arc<str>, Name)>,
 }
 
 impl State {
@@ -149,26 +157,24 @@ impl State {
 
     fn own(&mut self, kind: KindId, object: &Object) {
         for owner in &object.meta.owners {
-            let edge = (Arc::clone(&owner.uid), kind, Arc::clone(&object.namespace), Arc::clone(&object.name));
-            self.owners.insert(edge);
+            self.owners.insert((Arc::clone(&owner.uid), name(kind, object)));
         }
     }
 
     fn disown(&mut self, kind: KindId, object: &Object) {
         for owner in &object.meta.owners {
-            let edge = (Arc::clone(&owner.uid), kind, Arc::clone(&object.namespace), Arc::clone(&object.name));
-            self.owners.remove(&edge);
+            self.owners.remove(&(Arc::clone(&owner.uid), name(kind, object)));
         }
     }
 
     /// The objects that name `uid` as an owner.
     pub(super) fn dependents(&self, uid: &str) -> Vec<(Key, Arc<Object>)> {
         let empty: Arc<str> = "".into();
-        let from = (Arc::<str>::from(uid), KindId(0), Arc::clone(&empty), empty);
+        let from = (Arc::<str>::from(uid), (KindId(0), Arc::clone(&empty), empty));
         self.owners
             .range(from..)
             .take_while(|(owner, ..)| **owner == *uid)
-            .filter_map(|(_, kind, namespace, name)| {
+            .filter_map(|(_, (kind, namespace, name))| {
                 let object = self.get(*kind, Place(namespace, name))?;
                 Some((object.key(*kind), Arc::clone(object)))
             })

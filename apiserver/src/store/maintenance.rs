@@ -28,7 +28,7 @@ pub struct LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { changes_max: 32_768, age_max: Duration::from_secs(300), changes_old_max: 1_000 }
+        Self { changes_max: 32_768, age_max: Duration::from_mins(5), changes_old_max: 1_000 }
     }
 }
 

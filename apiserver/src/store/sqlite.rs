@@ -45,8 +45,12 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens or creates the file and brings its tables to this version's form.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, BackendError> {
-        let path = path.into();
-        let lock = lock(&path).await?;
+        Self::open_within(path.into(), LOCK_TIMEOUT).await
+    }
+
+    /// Opens the file if whoever has it gives it up in time.
+    pub(super) async fn open_within(path: PathBuf, patience: Duration) -> Result<Self, BackendError> {
+        let lock = lock(&path, patience).await?;
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(true)
@@ -71,7 +75,7 @@ impl Sqlite {
     }
 
     /// The connection that writes, with no transaction open.
-    async fn writer(&mut self) -> Result<&mut SqliteConnection, BackendError> {
+    pub(super) async fn writer(&mut self) -> Result<&mut SqliteConnection, BackendError> {
         if self.unclean || self.writer.is_none() {
             // A new connection is the one sure way out of a transaction whose state is unknown.
             self.writer = None;
@@ -87,7 +91,7 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, Bac
 }
 
 /// Takes the lock beside the file.
-async fn lock(path: &Path) -> Result<std::fs::File, BackendError> {
+async fn lock(path: &Path, patience: Duration) -> Result<std::fs::File, BackendError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let name = PathBuf::from(name);
@@ -103,7 +107,7 @@ async fn lock(path: &Path) -> Result<std::fs::File, BackendError> {
             }
         }
     };
-    match tokio::time::timeout(LOCK_TIMEOUT, locked).await {
+    match tokio::time::timeout(patience, locked).await {
         Ok(result) => result?,
         Err(_elapsed) => {
             let source = std::io::Error::new(std::io::ErrorKind::ResourceBusy, "another process uses this store");

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::backend::{Backend, Batch, Compaction, Final};
 use super::body::{self, Draft};
-use super::cache::Place;
+use super::cache::{Name, Place};
 use super::error::Error;
 use super::event::{Change, Event};
 use super::object::{KindId, Meta, Object};
@@ -195,7 +195,7 @@ struct Plan {
     revision: u64,
     now: Timestamp,
     events: Vec<Arc<Event>>,
-    touched: BTreeMap<(KindId, Arc<str>, Arc<str>), Option<Arc<Object>>>,
+    touched: BTreeMap<Name, Option<Arc<Object>>>,
 }
 
 impl Plan {
@@ -276,8 +276,8 @@ fn state(
     let (line, body) = content.draft.stamp(change, revision);
     Object {
         namespace: Arc::clone(&write.namespace),
-        name: previous.map_or(&write.name, |previous| &previous.name).clone(),
-        uid: previous.map_or(&content.uid, |previous| &previous.uid).clone(),
+        name: Arc::clone(previous.map_or(&write.name, |previous| &previous.name)),
+        uid: Arc::clone(previous.map_or(&content.uid, |previous| &previous.uid)),
         revision,
         generation: content.generation,
         created: content.created.or(previous.map(|previous| previous.created)).unwrap_or(now),

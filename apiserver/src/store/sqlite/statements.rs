@@ -110,7 +110,7 @@ impl Statements {
             let table = self.table(first.kind.0)?;
             let (kept, gone): (Vec<_>, Vec<_>) = of_kind.iter().partition(|last| last.object.is_some());
             // Removals first: a uid that moves to another name is free by then.
-            in_chunks(&mut plan, &table.delete, &gone, |arguments, last| bind_key(arguments, last))?;
+            in_chunks(&mut plan, &table.delete, &gone, bind_key)?;
             in_chunks(&mut plan, &table.upsert, &kept, |arguments, last| match &last.object {
                 Some(object) => bind_object(arguments, object),
                 None => Ok(()),
@@ -127,15 +127,12 @@ impl Statements {
     fn one(&self, batch: &Batch, event: &Event, last: &Final) -> Result<Statement, BackendError> {
         let table = self.table(last.kind.0)?;
         let mut arguments = SqliteArguments::default();
-        let sql = match &last.object {
-            Some(object) => {
-                bind_object(&mut arguments, object)?;
-                &table.upsert_one
-            }
-            None => {
-                bind_key(&mut arguments, last)?;
-                &table.delete_one
-            }
+        let sql = if let Some(object) = &last.object {
+            bind_object(&mut arguments, object)?;
+            &table.upsert_one
+        } else {
+            bind_key(&mut arguments, last)?;
+            &table.delete_one
         };
         self.bind_event(&mut arguments, batch.time, event)?;
         bind(&mut arguments, super::signed(batch.revision))?;

@@ -328,8 +328,8 @@ async fn namespace(state: &State, identity: &Identity, name: &str) -> Result<(),
         .filter(|(_, object)| object.meta.deletion_timestamp.is_none())
         .map(|(index, object)| object.key(state.kinds.store_id(index)))
         .collect();
-    let results: Vec<Result<(), Error>> = stream::iter(&content)
-        .map(|key| remove(state, identity, key, None))
+    let results: Vec<Result<(), Error>> = stream::iter(content)
+        .map(|key| async move { remove(state, identity, &key, None).await })
         .buffer_unordered(CONCURRENT_MAX)
         .collect()
         .await;

@@ -86,11 +86,8 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
             None
         }
     };
-    let life = options.timeout_seconds.unwrap_or_else(|| {
-        let random = u64::from(uuid::Uuid::new_v4().as_fields().0);
-        LIFE_SECONDS_MIN + random % LIFE_SECONDS_MIN
-    });
-    let end = Instant::now() + Duration::from_secs(life.min(LIFE_SECONDS_MAX));
+    let now = Instant::now();
+    let end = now + life(options.timeout_seconds, uuid::Uuid::new_v4().as_fields().0);
     let gauge = state.metrics.watches.with_label_values(&[&call.target.kind.qualified_plural()]);
     gauge.inc();
     let stream = Stream {
@@ -99,7 +96,7 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
         watch,
         pending,
         bookmarks: options.bookmarks,
-        next_bookmark: next_bookmark(end),
+        next_bookmark: next_bookmark(now, end),
         end,
         shutdown: state.shutdown.clone(),
         _permit: permit,
@@ -114,10 +111,17 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
     Ok(response)
 }
 
-fn next_bookmark(end: Instant) -> Instant {
-    let period = Instant::now() + BOOKMARK_PERIOD;
+/// How long a watch lives.
+fn life(asked_seconds: Option<u64>, random: u32) -> Duration {
+    let seconds = asked_seconds.unwrap_or(LIFE_SECONDS_MIN + u64::from(random) % LIFE_SECONDS_MIN);
+    Duration::from_secs(seconds.min(LIFE_SECONDS_MAX))
+}
+
+/// When the next bookmark is due: in a minute, or shortly before the end if that comes first.
+fn next_bookmark(now: Instant, end: Instant) -> Instant {
     let last = end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(end);
-    if Instant::now() < last { period.min(last) } else { period }
+    let regular = now + BOOKMARK_PERIOD;
+    if now < last { regular.min(last) } else { regular }
 }
 
 /// Counts an open watch while it lives.
@@ -157,7 +161,7 @@ impl Stream {
                 () = sleep_until(self.end) => return None,
                 () = sleep_until(self.next_bookmark), if self.bookmarks => {
                     let revision = watch.revision();
-                    self.next_bookmark = next_bookmark(self.end);
+                    self.next_bookmark = next_bookmark(Instant::now(), self.end);
                     match self.encoder.bookmark(revision, false) {
                         Ok(line) => self.pending.push_back(line),
                         Err(error) => self.fail(&error),
@@ -287,4 +291,31 @@ fn line_of(kind: &str, object: &Value) -> Result<Bytes, Error> {
     let mut line = respond::encode(&json!({"type": kind, "object": object}))?.to_vec();
     line.push(b'\n');
     Ok(line.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bookmark_is_due_every_minute_and_once_before_the_end() {
+        let start = Instant::now();
+        let end = start + Duration::from_secs(150);
+        let mut due = Vec::new();
+        let mut now = start;
+        while now < end {
+            now = next_bookmark(now, end);
+            due.push((now - start).as_secs());
+        }
+        assert_eq!(due, [60, 120, 148, 208]);
+    }
+
+    #[test]
+    fn a_watch_lives_as_long_as_asked_or_half_an_hour_to_an_hour() {
+        assert_eq!(life(Some(290), 7).as_secs(), 290);
+        assert_eq!(life(Some(u64::MAX), 7).as_secs(), LIFE_SECONDS_MAX);
+        assert_eq!(life(None, 0).as_secs(), 1800);
+        assert_eq!(life(None, 1799).as_secs(), 3599);
+        assert!((1800..3600).contains(&life(None, u32::MAX).as_secs()));
+    }
 }

@@ -1,5 +1,8 @@
 //! The API server from outside: raw HTTP, kube-rs in the same process, and a real `kubectl` over TLS.
 
+mod collection;
 mod kubectl;
+mod lists;
 mod objects;
+mod watches;
 mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use apiserver::clock::Clock;
 use apiserver::kind::Kind;
-use apiserver::store::{NewToken, Settings, Store};
+use apiserver::store::{NewToken, RingLimits, Settings, Store};
 use apiserver::{Builder, Identity, Kinds, Server, core_kinds};
 use axum::Router;
 use axum::body::Body;
@@ -124,17 +124,42 @@ fn gadget() -> CustomResourceDefinition {
     .unwrap()
 }
 
+fn kinds() -> Kinds {
+    let mut kinds = core_kinds::all();
+    kinds.push(Kind::from_crd(&widget(), "example_widgets").unwrap());
+    kinds.push(Kind::from_crd(&gadget(), "example_gadgets").unwrap());
+    Kinds::new(kinds).unwrap()
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         Self::with(|builder| builder).await
     }
 
     pub(crate) async fn with(change: impl FnOnce(Builder) -> Builder) -> Self {
-        let mut kinds = core_kinds::all();
-        kinds.push(Kind::from_crd(&widget(), "example_widgets").unwrap());
-        kinds.push(Kind::from_crd(&gadget(), "example_gadgets").unwrap());
-        let kinds = Kinds::new(kinds).unwrap();
-        let store = Store::open_in_memory(kinds.tables(), Settings::default()).await.unwrap();
+        let store = Store::open_in_memory(kinds().tables(), Settings::default()).await.unwrap();
+        Self::on(store, change).await
+    }
+
+    /// A world that remembers a few changes only.
+    pub(crate) async fn with_short_memory() -> Self {
+        let ring = RingLimits { events_max: 8, events_old_max: 8, ..RingLimits::default() };
+        let settings = Settings { ring, ..Settings::default() };
+        Self::on(Store::open_in_memory(kinds().tables(), settings).await.unwrap(), |builder| builder).await
+    }
+
+    /// Another server on the same store.
+    pub(crate) async fn again(&self) -> Self {
+        Self::on(self.store.clone(), |builder| builder).await
+    }
+
+    /// As when the process is told to stop.
+    pub(crate) fn stop(&self) {
+        self.shutdown.cancel();
+    }
+
+    async fn on(store: Store, change: impl FnOnce(Builder) -> Builder) -> Self {
+        let kinds = kinds();
         let new = NewToken { user: "ada".into(), groups: vec!["system:masters".into()], ..NewToken::default() };
         let (token, _) = store.tokens().create(new).await.unwrap();
         let shutdown = CancellationToken::new();
@@ -158,6 +183,15 @@ impl World {
         let mut all = vec![authorization.as_str()];
         all.extend(headers);
         self.send_as_is(method, path, &all, body).await
+    }
+
+    /// The bytes of an answer as they came.
+    pub(crate) async fn bytes(&self, path: &str, headers: &[&str]) -> Vec<u8> {
+        let authorization = format!("Authorization: Bearer {}", self.token);
+        let mut all = vec![authorization.as_str()];
+        all.extend(headers);
+        let body = self.open("GET", path, &all, Body::empty()).await.into_body();
+        axum::body::to_bytes(body, usize::MAX).await.unwrap().into()
     }
 
     pub(crate) async fn send_as_is(&self, method: &str, path: &str, headers: &[&str], body: impl Into<Body>) -> Answer {
@@ -230,12 +264,16 @@ pub(crate) struct Lines {
 impl Lines {
     /// The next line; `None` when the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<Value> {
+        tokio::time::timeout(PATIENCE, self.read()).await.expect("a line or the end in time")
+    }
+
+    async fn read(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
             }
-            match tokio::time::timeout(PATIENCE, self.body.next()).await.expect("a line or the end in time") {
+            match self.body.next().await {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk.unwrap()),
                 None => return None,
             }

@@ -13,6 +13,8 @@ use crate::kind::DecodeProtobuf;
 pub const DEPTH_MAX: usize = 100;
 /// How many duplicate fields are reported; the rest would only lengthen a message nobody reads to its end.
 const PROBLEMS_MAX: usize = 100;
+/// The deepest YAML read. The parser needs up to 30 KiB of stack a level when not optimised, and a thread has 2 MiB.
+const YAML_DEPTH_MAX: usize = 32;
 /// YAML nodes in one document. The largest body is 3 MiB; manifests of that size have some hundred thousand.
 const YAML_NODES_MAX: usize = 250_000;
 /// Bytes YAML aliases may unfold to: four times the largest body.
@@ -74,7 +76,8 @@ pub fn yaml(body: &[u8]) -> Result<Decoded, DecodeError> {
     let text = std::str::from_utf8(body).map_err(|error| DecodeError::Malformed(error.to_string()))?;
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
-            max_depth: DEPTH_MAX,
+            max_depth: YAML_DEPTH_MAX,
+            flow_nesting_limit: YAML_DEPTH_MAX,
             max_nodes: YAML_NODES_MAX,
             max_total_scalar_bytes: YAML_SCALAR_BYTES_MAX,
         },

@@ -1,1 +1,123 @@
+//! What kubectl needs of the documents.
 
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::core_kinds;
+
+fn documents() -> Vec<(String, Value)> {
+    let mut kinds = core_kinds::all();
+    let mut custom = core_kinds::namespace();
+    custom.group = "berth.dev".to_owned();
+    custom.scope = crate::kind::Scope::Namespaced;
+    custom.scale = Some(crate::kind::Scale {
+        spec_replicas_path: ".spec.a".to_owned(),
+        status_replicas_path: ".status.b".to_owned(),
+        label_selector_path: None,
+    });
+    kinds.push(custom);
+    let openapi = OpenApi::new(&kinds);
+    let index: Value = serde_json::from_slice(openapi.index()).unwrap();
+    let paths = index["paths"].as_object().unwrap();
+    let read = |(path, entry): (&String, &Value)| {
+        let document = openapi.document(path).unwrap();
+        let url = entry["serverRelativeURL"].as_str().unwrap();
+        assert_eq!(url, format!("/openapi/v3/{path}?hash={}", document.hash));
+        (path.clone(), serde_json::from_slice(&document.body).unwrap())
+    };
+    paths.iter().map(read).collect()
+}
+
+fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
+    match value {
+        Value::Object(map) => {
+            found.extend(map.get("$ref").and_then(Value::as_str));
+            map.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn there_is_a_document_for_each_group_and_version() {
+    let paths: Vec<String> = documents().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(paths, ["api/v1", "apis/berth.dev/v1", "apis/coordination.k8s.io/v1", "apis/events.k8s.io/v1"]);
+}
+
+#[test]
+fn every_reference_leads_somewhere_in_its_document() {
+    for (path, document) in documents() {
+        let mut found = BTreeSet::new();
+        references(&document, &mut found);
+        assert!(found.len() > 5, "{path} has hardly any reference");
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{path}: {reference} leads nowhere");
+        }
+    }
+}
+
+#[test]
+fn every_write_takes_field_validation_and_says_what_it_writes() {
+    for (path, document) in documents() {
+        let mut writes = 0;
+        for (url, operations) in document["paths"].as_object().unwrap() {
+            for verb in ["post", "put", "patch"] {
+                let Some(operation) = operations.get(verb) else { continue };
+                writes += 1;
+                let names: Vec<&str> =
+                    operation["parameters"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
+                for wanted in ["dryRun", "fieldManager", "fieldValidation"] {
+                    assert!(names.contains(&wanted), "{path}: {verb} {url} has no {wanted}");
+                }
+                assert_eq!(operation["x-kubernetes-action"], verb);
+                assert!(operation["x-kubernetes-group-version-kind"]["kind"].is_string());
+            }
+        }
+        assert!(writes >= 3, "{path}");
+    }
+}
+
+#[test]
+fn every_operation_has_its_own_id() {
+    for (path, document) in documents() {
+        let mut seen = BTreeSet::new();
+        for operations in document["paths"].as_object().unwrap().values() {
+            for operation in operations.as_object().unwrap().values().filter(|o| o.is_object()) {
+                let id = operation["operationId"].as_str().unwrap();
+                assert!(seen.insert(id), "{path}: {id} stands twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_paths_of_a_kind() {
+    let documents = documents();
+    let (_, document) = documents.iter().find(|(path, _)| path == "apis/berth.dev/v1").unwrap();
+    let lines: Vec<String> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(url, path)| {
+            let verbs: Vec<&str> =
+                path.as_object().unwrap().keys().map(String::as_str).filter(|k| *k != "parameters").collect();
+            format!("{url} {}", verbs.join(","))
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    /apis/berth.dev/v1/namespaces get
+    /apis/berth.dev/v1/namespaces/{namespace}/namespaces delete,get,post
+    /apis/berth.dev/v1/namespaces/{namespace}/namespaces/{name} delete,get,patch,put
+    /apis/berth.dev/v1/namespaces/{namespace}/namespaces/{name}/scale get,patch,put
+    /apis/berth.dev/v1/namespaces/{namespace}/namespaces/{name}/status get,patch,put
+    ");
+    let names: Vec<&String> = document["components"]["schemas"].as_object().unwrap().keys().collect();
+    assert!(names.contains(&&"dev.berth.v1.Namespace".to_owned()), "{names:?}");
+}
+
+#[test]
+fn documents_are_the_same_every_time() {
+    let hash = || OpenApi::new(&core_kinds::all()).document("api/v1").unwrap().hash.clone();
+    assert_eq!(hash(), hash());
+}

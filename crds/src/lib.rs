@@ -5,6 +5,7 @@
 
 #![expect(unreachable_pub, reason = "the schema derive repeats each struct in a private scope")]
 #![warn(missing_docs)]
+#![expect(clippy::duplicated_attributes, reason = "the columns of a kind are attributes that repeat their keys")]
 
 pub mod application;
 pub mod build;

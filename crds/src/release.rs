@@ -88,6 +88,9 @@ pub struct ReleaseStatus {
     /// Why its last rollout was given up, if it was: the application stays on the release before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The application's generation at that time: a later one tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_generation: Option<i64>,
     /// `Ready`: it could serve.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

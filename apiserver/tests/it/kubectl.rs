@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, World, eventually};
 
 /// Longer than any command here takes on a busy machine.
 const COMMAND_SECONDS_MAX: u64 = 60;
@@ -267,7 +267,15 @@ async fn waiting_and_watching_end_when_they_should() {
     assert!(changed.contains("Up"), "{changed}");
     assert!(kubectl.run("get wd web --subresource=status").await.contains("Up"));
     kubectl.run("wait wd/web --for=jsonpath={.status.phase}=Up --timeout=30s").await;
-    let (gone, _) = tokio::join!(kubectl.run("wait wd/web --for=delete --timeout=30s"), kubectl.run("delete wd web"));
+    kubectl.run(r#"patch wd web --type=merge -p {"metadata":{"finalizers":["example.dev/hold"]}}"#).await;
+    kubectl.run("delete wd web --wait=false").await;
+    let release = async {
+        // `get -w` is one watch and `wait` the other.
+        let both = r#"apiserver_longrunning_requests{resource="widgets.example.dev"} 2"#;
+        eventually("kubectl waits", async || kubectl.world.get("/metrics").await.text.contains(both)).await;
+        kubectl.run(r#"patch wd web --type=merge -p {"metadata":{"finalizers":null}}"#).await
+    };
+    let (gone, _) = tokio::join!(kubectl.run("wait wd/web --for=delete --timeout=30s"), release);
     assert!(gone.contains("condition met"), "{gone}");
     watch.kill().await.unwrap();
 }

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use crate::world::{WIDGETS, World, widget_named};
 
-const TABLE: &str =
-    "Accept: application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+const TABLE: &str = "Accept: application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
 fn names(list: &Value) -> Vec<&str> {
     list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap()).collect()
@@ -141,7 +140,8 @@ async fn tables_and_metadata_are_made_by_the_server() {
     assert_eq!(table["rows"][0]["cells"][1], 1);
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     assert!(table["metadata"]["resourceVersion"].is_string());
-    let one = world.send("GET", &format!("{WIDGETS}/w0?includeObject=Object"), &[TABLE], Body::empty()).await.expect(200);
+    let one =
+        world.send("GET", &format!("{WIDGETS}/w0?includeObject=Object"), &[TABLE], Body::empty()).await.expect(200);
     assert_eq!(one["rows"][0]["object"]["spec"]["size"], 1);
     let none = world.send("GET", &format!("{WIDGETS}?includeObject=None"), &[TABLE], Body::empty()).await.expect(200);
     assert!(none["rows"][0].get("object").is_none_or(Value::is_null));
@@ -151,7 +151,10 @@ async fn tables_and_metadata_are_made_by_the_server() {
     let list = world.send("GET", WIDGETS, &[partial], Body::empty()).await.expect(200);
     assert_eq!(list["kind"], "PartialObjectMetadataList");
     let item = &list["items"][0];
-    assert_eq!((&item["kind"], item.get("spec"), &item["metadata"]["name"]), (&json!("PartialObjectMetadata"), None, &json!("w0")));
+    assert_eq!(
+        (&item["kind"], item.get("spec"), &item["metadata"]["name"]),
+        (&json!("PartialObjectMetadata"), None, &json!("w0"))
+    );
     let refused = world.send("GET", WIDGETS, &["Accept: application/vnd.kubernetes.protobuf"], Body::empty()).await;
     assert_eq!(refused.expect(406)["reason"], "NotAcceptable");
     let json_second = "Accept: application/vnd.kubernetes.protobuf, application/json";

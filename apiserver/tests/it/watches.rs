@@ -30,7 +30,10 @@ async fn a_watch_shows_every_change_after_its_revision_once_and_in_order() {
 
     // Whoever comes later and starts from the same revision sees the same.
     let mut late = world.watch(&format!("{WIDGETS}?watch=1&resourceVersion={from}"), &[]).await;
-    assert_eq!([late.brief().await, late.brief().await, late.brief().await], ["ADDED web", "MODIFIED web", "DELETED web"]);
+    assert_eq!(
+        [late.brief().await, late.brief().await, late.brief().await],
+        ["ADDED web", "MODIFIED web", "DELETED web"]
+    );
 }
 
 #[tokio::test]
@@ -56,7 +59,9 @@ async fn a_streaming_list_marks_its_end() {
     let from = revision(&world).await;
     // As kube-rs asks, and as kubectl asks.
     for start in ["&resourceVersion=0", ""] {
-        let query = format!("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan{start}");
+        let query = format!(
+            "watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan{start}"
+        );
         let mut watch = world.watch(&format!("{WIDGETS}?&{query}"), &[]).await;
         assert_eq!(watch.brief().await, "ADDED a");
         assert_eq!(
@@ -84,7 +89,10 @@ async fn an_expired_start_is_told_in_the_stream() {
     let line = watch.next().await.unwrap();
     assert_eq!(line["type"], "ERROR");
     let status = &line["object"];
-    assert_eq!((&status["kind"], &status["code"], &status["reason"]), (&json!("Status"), &json!(410), &json!("Expired")));
+    assert_eq!(
+        (&status["kind"], &status["code"], &status["reason"]),
+        (&json!("Status"), &json!(410), &json!("Expired"))
+    );
     assert!(status["message"].as_str().unwrap().starts_with(&format!("too old resource version: {from} (")));
     assert!(watch.next().await.is_none());
 }
@@ -100,7 +108,8 @@ async fn objects_enter_and_leave_a_selection() {
     world.widget("unrelated").await;
     world.merge(&a, &json!({"metadata": {"labels": {"shown": "yes"}}})).await.expect(200);
     world.merge(&a, &json!({"spec": {"size": 2}})).await.expect(200);
-    let left = world.merge(&a, &json!({"metadata": {"labels": {"shown": "no"}}, "spec": {"size": 3}})).await.expect(200);
+    let left =
+        world.merge(&a, &json!({"metadata": {"labels": {"shown": "no"}}, "spec": {"size": 3}})).await.expect(200);
     world.merge(&a, &json!({"spec": {"size": 4}})).await.expect(200);
     world.merge(&a, &json!({"metadata": {"labels": {"shown": "yes"}}})).await.expect(200);
     world.delete(&a, &Value::Null).await.expect(200);
@@ -108,7 +117,10 @@ async fn objects_enter_and_leave_a_selection() {
     let line = watch.next().await.unwrap();
     assert_eq!(line["type"], "DELETED");
     assert_eq!(line["object"]["spec"]["size"], 2, "the last state that was selected");
-    assert_eq!(line["object"]["metadata"]["resourceVersion"], left["metadata"]["resourceVersion"], "under the new revision");
+    assert_eq!(
+        line["object"]["metadata"]["resourceVersion"], left["metadata"]["resourceVersion"],
+        "under the new revision"
+    );
     assert_eq!([watch.brief().await, watch.brief().await], ["ADDED a", "DELETED a"]);
 }
 
@@ -136,7 +148,8 @@ async fn tables_and_metadata_can_be_watched() {
 #[tokio::test]
 async fn both_faces_of_an_event_are_watched_and_selected() {
     let world = World::new().await;
-    let mut core = world.watch("/api/v1/namespaces/default/events?watch=true&fieldSelector=involvedObject.name%3Dweb", &[]).await;
+    let mut core =
+        world.watch("/api/v1/namespaces/default/events?watch=true&fieldSelector=involvedObject.name%3Dweb", &[]).await;
     let mut new = world.watch("/apis/events.k8s.io/v1/namespaces/default/events?watch=true", &[]).await;
     let event = |name: &str, about: &str| {
         json!({
@@ -150,10 +163,19 @@ async fn both_faces_of_an_event_are_watched_and_selected() {
     let stored = world.post(events, &event("web.1", "web")).await.expect(201);
     assert_eq!((&stored["note"], &stored["regarding"]["name"]), (&json!("well"), &json!("web")));
     let line = core.next().await.unwrap();
-    assert_eq!((&line["object"]["message"], &line["object"]["involvedObject"]["name"]), (&json!("well"), &json!("web")));
+    assert_eq!(
+        (&line["object"]["message"], &line["object"]["involvedObject"]["name"]),
+        (&json!("well"), &json!("web"))
+    );
     assert_eq!(line["object"]["apiVersion"], "v1");
     assert_eq!([new.brief().await, new.brief().await], ["ADDED other.1", "ADDED web.1"]);
-    let patched = world.merge(&format!("{events}/web.1"), &json!({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z"}})).await.expect(200);
+    let patched = world
+        .merge(
+            &format!("{events}/web.1"),
+            &json!({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:01:00.000000Z"}}),
+        )
+        .await
+        .expect(200);
     assert_eq!((&patched["apiVersion"], &patched["series"]["count"]), (&json!("events.k8s.io/v1"), &json!(2)));
     let line = new.next().await.unwrap();
     assert_eq!((&line["type"], &line["object"]["series"]["count"]), (&json!("MODIFIED"), &json!(2)));

@@ -6,7 +6,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
 
 use super::error::BackendError;
 use super::event::{Change, Event};
@@ -15,8 +17,13 @@ use super::tokens::Token;
 
 /// A database that the store lives in. Only the store's writer task calls it, one call at a time.
 pub trait Backend: Send + 'static {
-    /// Prepares the database for these tables and reads everything the store keeps in memory.
-    fn load(&mut self, tables: &[Table]) -> impl Future<Output = Result<Loaded, BackendError>> + Send;
+    /// Prepares the database for these tables and reads everything the store keeps in memory. The objects go through
+    /// `objects` in portions, so that they are put in their place while more are read.
+    fn load(
+        &mut self,
+        tables: &[Table],
+        objects: mpsc::Sender<Portion>,
+    ) -> impl Future<Output = Result<Loaded, BackendError>> + Send;
 
     /// Makes a batch durable, all or nothing. After an error nothing of it may ever become visible.
     fn commit(&mut self, batch: &Batch) -> impl Future<Output = Result<(), BackendError>> + Send;
@@ -87,7 +94,16 @@ pub struct StoredObject {
     /// The last write's time.
     pub modified: Timestamp,
     /// The whole object.
-    pub body: Vec<u8>,
+    pub body: Bytes,
+}
+
+/// Some objects of one kind, as they are read at the start.
+#[derive(Debug)]
+pub struct Portion {
+    /// The kind.
+    pub kind: KindId,
+    /// The objects.
+    pub objects: Vec<StoredObject>,
 }
 
 /// A change as it is stored. The log is an undo log: together with the present state, the states before each change
@@ -112,17 +128,20 @@ pub struct StoredChange {
     pub previous: Option<(Vec<u8>, Timestamp)>,
 }
 
-/// Everything that is read at the start.
+/// Everything that is read at the start, but for the objects.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The last committed revision.
     pub revision: u64,
     /// The log has all changes after this revision.
     pub compacted: u64,
-    /// The objects of each table.
-    pub objects: Vec<Vec<StoredObject>>,
     /// The log, oldest first; changes of kinds that were not asked for are left out.
     pub changes: Vec<StoredChange>,
     /// The tokens.
     pub tokens: Vec<Token>,
+}
+
+/// What a backend answers when nobody takes what it reads: the builder has failed, and says why itself.
+pub(super) fn stopped() -> BackendError {
+    BackendError::Damaged("reading was given up".into())
 }

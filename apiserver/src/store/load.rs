@@ -6,7 +6,9 @@ use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 
-use super::backend::{Loaded, StoredChange, StoredObject};
+use tokio::sync::mpsc;
+
+use super::backend::{Backend, Loaded, Portion, StoredChange, StoredObject};
 use super::body;
 use super::cache::{Place, State};
 use super::error::Error;
@@ -18,33 +20,53 @@ use super::pairs::Interner;
 use super::tokens::TokenCache;
 use super::{Settings, Shared, gauge};
 
+/// Portions of rows that wait to be built: two are read while one is worked on.
+const PORTIONS_MAX: usize = 2;
+
+/// How the line of an update begins.
+const MODIFIED: &[u8] = br#"{"type":"MODIFIED""#;
+
 impl Shared {
     /// Builds the memory of a store. Checks on the way that what is stored fits together.
-    pub(super) fn build(
+    pub(super) async fn load<B: Backend>(
+        backend: &mut B,
+        tables: Vec<Table>,
+        settings: Settings,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        // The backend reads while a thread builds: two processors share the work, and only a few portions of rows are
+        // in memory beside what is made of them.
+        let (portions, arriving) = mpsc::channel(PORTIONS_MAX);
+        let builder = Builder::new(&tables);
+        let building = tokio::task::spawn_blocking(move || builder.build(arriving));
+        let loaded = backend.load(&tables, portions).await;
+        let (builder, kinds) = building.await.map_err(|_stopped| Error::Closed)??;
+        let loaded = loaded?;
+        let finishing = move || Self::assemble(builder, kinds, loaded, tables, settings, metrics);
+        tokio::task::spawn_blocking(finishing).await.map_err(|_stopped| Error::Closed)?
+    }
+
+    fn assemble(
+        builder: Builder,
+        kinds: ByKind,
         loaded: Loaded,
         tables: Vec<Table>,
         settings: Settings,
         metrics: Metrics,
     ) -> Result<Self, Error> {
-        let interner = Interner::default();
-        let readers: Vec<Reader> = tables.iter().map(Reader::new).collect();
         let mut state = State::new(loaded.revision, loaded.compacted, tables.len());
-        let builder = Builder {
-            made_by: loaded.changes.iter().map(|change| (change.revision, change.change)).collect(),
-            readers: &readers,
-            interner: &interner,
-            revision: loaded.revision,
-        };
-        for (index, (rows, table)) in loaded.objects.into_iter().zip(&tables).enumerate() {
-            let kind = KindId(index);
-            for row in rows {
-                state.load(kind, Arc::new(builder.stored(kind, row)?));
+        for (index, (objects, table)) in kinds.into_iter().zip(&tables).enumerate() {
+            metrics.objects.with_label_values(&[&table.name]).set(gauge(objects.len() as u64));
+            for object in objects {
+                if object.revision > loaded.revision {
+                    let message = format!("{}/{} is newer than the store", object.namespace, object.name);
+                    return Err(Error::damaged(message));
+                }
+                state.load(KindId(index), object);
             }
-            let count = state.kinds.get(index).map_or(0, |kind| kind.objects.len());
-            metrics.objects.with_label_values(&[&table.name]).set(gauge(count as u64));
         }
         let now = settings.clock.now();
-        for event in builder.events(&state, loaded.changes)? {
+        for event in builder.events(&mut state, loaded.changes)? {
             if let Some(kind) = state.kinds.get_mut(event.kind.0) {
                 kind.ring.push(event, &settings.ring, now);
             }
@@ -57,9 +79,9 @@ impl Shared {
         metrics.compacted.set(gauge(loaded.compacted));
         Ok(Self {
             tables,
-            readers,
+            readers: builder.readers,
             state: RwLock::new(state),
-            interner,
+            interner: builder.interner,
             tokens,
             clock: settings.clock,
             metrics,
@@ -70,18 +92,37 @@ impl Shared {
     }
 }
 
-struct Builder<'a> {
-    /// Which change made the state of a revision, as far as the log reaches.
-    made_by: HashMap<u64, Change>,
-    readers: &'a [Reader],
-    interner: &'a Interner,
-    revision: u64,
+/// The objects of each kind.
+type ByKind = Vec<Vec<Arc<Object>>>;
+
+/// Makes objects of what is stored.
+struct Builder {
+    readers: Vec<Reader>,
+    interner: Interner,
 }
 
-impl Builder<'_> {
+impl Builder {
+    fn new(tables: &[Table]) -> Self {
+        Self { readers: tables.iter().map(Reader::new).collect(), interner: Interner::default() }
+    }
+
+    /// Builds what arrives, until all has. Runs on a thread of its own.
+    fn build(self, mut arriving: mpsc::Receiver<Portion>) -> Result<(Self, ByKind), Error> {
+        let mut kinds = vec![Vec::new(); self.readers.len()];
+        while let Some(Portion { kind, objects }) = arriving.blocking_recv() {
+            let built = kinds.get_mut(kind.0).ok_or_else(|| Error::damaged("no such kind"))?;
+            for row in objects {
+                built.push(Arc::new(self.stored(kind, row)?));
+            }
+        }
+        Ok((self, kinds))
+    }
+
     fn stored(&self, kind: KindId, row: StoredObject) -> Result<Object, Error> {
         let revision = row.revision;
-        let object = self.object(kind, &row.namespace, row.name, &row.body, row.created, row.modified)?;
+        // Where the log does not reach, a watcher can only see the object as part of its initial state: as if created.
+        let change = Change::Created;
+        let object = self.object(kind, &row.namespace, row.name, &row.body, row.created, row.modified, change)?;
         if object.revision != revision {
             let message = format!("{}/{} is at revision {revision}", object.namespace, object.name);
             return Err(Error::damaged(format!("{message}, but its body at {}", object.revision)));
@@ -97,19 +138,15 @@ impl Builder<'_> {
         body: &[u8],
         created: Timestamp,
         modified: Timestamp,
+        change: Change,
     ) -> Result<Object, Error> {
         let damaged = |what: &str| Error::damaged(format!("{namespace}/{name}: {what}"));
         let reader = self.readers.get(kind.0).ok_or_else(|| damaged("no such kind"))?;
         let revision = body::revision(body).ok_or_else(|| damaged("no revision in the body"))?;
-        if revision > self.revision {
-            return Err(damaged("it is newer than the store's revision"));
-        }
-        let read = reader.read_bytes(body, self.interner).map_err(|error| damaged(&error.to_string()))?;
+        let read = reader.read_bytes(body, &self.interner).map_err(|error| damaged(&error.to_string()))?;
         if read.name.as_deref() != Some(&*name) || read.namespace.as_deref().unwrap_or("") != namespace {
             return Err(damaged("the body has another name"));
         }
-        // Where the log does not reach, a watcher can only see the object as part of its initial state.
-        let change = self.made_by.get(&revision).copied().unwrap_or(Change::Created);
         let (line, body) = body::loaded(change, body);
         Ok(Object {
             namespace: self.interner.get(namespace),
@@ -127,7 +164,8 @@ impl Builder<'_> {
 
     /// Replays the undo log backwards from the present state, which gives each change the state it made; then turns it
     /// round.
-    fn events(&self, state: &State, changes: Vec<StoredChange>) -> Result<Vec<Arc<Event>>, Error> {
+    fn events(&self, state: &mut State, changes: Vec<StoredChange>) -> Result<Vec<Arc<Event>>, Error> {
+        let made_by: HashMap<u64, Change> = changes.iter().map(|change| (change.revision, change.change)).collect();
         let mut before: BTreeMap<(KindId, String, String), Option<Arc<Object>>> = BTreeMap::new();
         let mut events = Vec::with_capacity(changes.len());
         for change in changes.into_iter().rev() {
@@ -139,11 +177,20 @@ impl Builder<'_> {
                 None => state.get(kind, Place(&namespace, &name)).map(Arc::clone),
             };
             let build = |body: &[u8], created, modified| {
-                self.object(kind, &namespace, name.clone(), body, created, modified).map(Arc::new)
+                let change = body::revision(body).and_then(|revision| made_by.get(&revision).copied());
+                let change = change.unwrap_or(Change::Created);
+                self.object(kind, &namespace, name.clone(), body, created, modified, change).map(Arc::new)
             };
             let object = match (change, after, last) {
                 (Change::Deleted, None, Some(last)) => build(&last, time, time)?,
-                (Change::Created | Change::Updated, Some(object), None) => object,
+                (Change::Created, Some(object), None) => object,
+                (Change::Updated, Some(object), None) if object.line.starts_with(MODIFIED) => object,
+                (Change::Updated, Some(object), None) => {
+                    // It was built as if created: its line says so, and its watchers should see an update.
+                    let object = build(&object.body, object.created, object.modified)?;
+                    state.load(kind, Arc::clone(&object));
+                    object
+                }
                 _ => return Err(damaged("it does not lead to the state after it")),
             };
             if object.revision != revision {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::backend::{Backend, Batch, Compaction, Loaded, StoredChange, StoredObject};
+use tokio::sync::mpsc;
+
+use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, StoredObject, stopped};
 use super::error::BackendError;
 use super::event::{Change, Event};
 use super::object::{KindId, Object, Table};
@@ -40,14 +42,14 @@ impl Memory {
 }
 
 impl Backend for Memory {
-    async fn load(&mut self, tables: &[Table]) -> Result<Loaded, BackendError> {
-        let content = self.content();
-        let mut objects: Vec<Vec<StoredObject>> = vec![Vec::new(); tables.len()];
-        for ((kind, ..), object) in &content.objects {
-            if let Some(rows) = objects.get_mut(kind.0) {
-                rows.push(stored(object));
-            }
+    async fn load(&mut self, tables: &[Table], portions: mpsc::Sender<Portion>) -> Result<Loaded, BackendError> {
+        for index in 0..tables.len() {
+            let kind = KindId(index);
+            let all: Vec<_> = self.content().objects.iter().map(|((of, ..), object)| (*of, stored(object))).collect();
+            let objects = all.into_iter().filter(|(of, _)| *of == kind).map(|(_, object)| object).collect();
+            portions.send(Portion { kind, objects }).await.map_err(|_gone| stopped())?;
         }
+        let content = self.content();
         let changes = content.changes.values().filter(|event| event.kind.0 < tables.len()).map(|event| StoredChange {
             revision: event.revision,
             time: event.object.modified,
@@ -62,7 +64,6 @@ impl Backend for Memory {
             revision: content.revision,
             compacted: content.compacted,
             changes: changes.collect(),
-            objects,
             tokens: content.tokens.values().cloned().collect(),
         })
     }
@@ -120,6 +121,6 @@ fn stored(object: &Object) -> StoredObject {
         revision: object.revision,
         created: object.created,
         modified: object.modified,
-        body: object.body.to_vec(),
+        body: object.body.clone(),
     }
 }

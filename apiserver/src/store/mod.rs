@@ -37,7 +37,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::backend::{Backend, Batch, Compaction, Final, Loaded, StoredChange, StoredObject};
+pub use self::backend::{Backend, Batch, Compaction, Final, Loaded, Portion, StoredChange, StoredObject};
 pub use self::error::{BackendError, Error, Evicted, Expired};
 pub use self::event::{Change, Event};
 pub use self::maintenance::LogLimits;
@@ -129,10 +129,8 @@ struct Shared {
 impl Store {
     /// Opens the store in a database and reads it into memory. The position of a table in `tables` is its [`KindId`].
     pub async fn open<B: Backend>(mut backend: B, tables: Vec<Table>, settings: Settings) -> Result<Self, Error> {
-        let loaded = backend.load(&tables).await?;
         let metrics = Metrics::new(&settings.registry).map_err(|error| Error::invalid(error.to_string()))?;
-        let building = tokio::task::spawn_blocking(move || Shared::build(loaded, tables, settings, metrics));
-        let shared = Arc::new(building.await.map_err(|_stopped| Error::Closed)??);
+        let shared = Arc::new(Shared::load(&mut backend, tables, settings, metrics).await?);
         let (requests, queue) = mpsc::channel(writer::QUEUE_MAX);
         let writer = Writer { backend, shared: Arc::clone(&shared), requests: queue };
         task::spawn("store-writer", writer.run());
@@ -289,6 +287,9 @@ impl Shared {
         };
         if key.name.is_empty() {
             return Err(Error::invalid("the name is empty"));
+        }
+        if key.name.chars().chain(key.namespace.chars()).any(char::is_control) {
+            return Err(Error::invalid("a name has a control character"));
         }
         let content = body.map(|body| self.content(key, body)).transpose()?;
         let missing = || Error::invalid("the body is missing");

@@ -1,12 +1,13 @@
 //! The project's own chores, run as `cargo xtask NAME`.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a chore speaks to the person who runs it")]
+
 mod check;
 mod generate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-#[expect(clippy::print_stderr, reason = "a chore speaks to the person who runs it")]
 fn main() -> ExitCode {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let task = std::env::args().nth(1);

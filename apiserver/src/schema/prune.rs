@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
-use super::node::{Additional, Node};
+use super::node::{Additional, Node, Type};
 use super::path;
 
 /// Removes unknown fields below `value` and adds their paths to `removed`.
 pub(super) fn prune(node: &Node, value: &mut Value, at: &str, removed: &mut Vec<String>) {
     match value {
+        // A map where there must be none is of the wrong type: its fields are not what is wrong with it.
+        Value::Object(_) if node.type_.is_some_and(|wanted| wanted != Type::Object) => {}
         Value::Object(map) => {
             let known = |key: &str| {
                 node.properties.contains_key(key)

@@ -363,6 +363,9 @@ fn unknown_fields_are_removed_and_named() {
             "open": {"anything": {"goes": 1}, "strict": {"no": 1}}, "map": {"k": {"a": "", "b": ""}},
         },
     });
+    let mut wrong_type =
+        json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": "x"}, "spec": {"env": {"A": "b"}}});
+    assert!(spec.prune(&mut wrong_type).is_empty(), "a map in place of a list is a wrong type, not an unknown field");
     let mut removed = spec.prune(&mut object);
     removed.sort();
     assert_eq!(

@@ -273,13 +273,11 @@ impl Error {
 /// name at hand: see [`Error::from_store`].
 impl From<store::Error> for Error {
     fn from(error: store::Error) -> Self {
-        match &error {
-            store::Error::Closed => Self::unavailable("the server is shutting down"),
-            _ => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
-                Self::internal(error.to_string())
-            }
+        if matches!(error, store::Error::Closed) {
+            return Self::unavailable("the server is shutting down");
         }
+        tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        Self::internal(error.to_string())
     }
 }
 

@@ -45,18 +45,19 @@ impl Health {
         let healthy = results.iter().all(|(_, result)| result.is_ok());
         let status = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
         let verbose = query.all("verbose").next().is_some();
-        let mut text = String::new();
-        if !healthy || verbose {
-            for (name, result) in &results {
-                match result {
-                    Ok(()) => text.push_str(&format!("[+]{name} ok\n")),
-                    Err(why) => text.push_str(&format!("[-]{name} failed: {why}\n")),
-                }
-            }
-            text.push_str(&format!("{path} check {}\n", if healthy { "passed" } else { "failed" }));
+        let text = if healthy && !verbose {
+            "ok".to_owned()
         } else {
-            text.push_str("ok");
-        }
+            let mut lines: Vec<String> = results
+                .iter()
+                .map(|(name, result)| match result {
+                    Ok(()) => format!("[+]{name} ok\n"),
+                    Err(why) => format!("[-]{name} failed: {why}\n"),
+                })
+                .collect();
+            lines.push(format!("{path} check {}\n", if healthy { "passed" } else { "failed" }));
+            lines.concat()
+        };
         let mut response = (status, text).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         response

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::admission;
 use crate::error::Error;
 use crate::kind::{Kind, Scope};
+use crate::path::Subresource;
 use crate::server::{self, State};
 use crate::store::{Key, KindId, Object, Write};
 
@@ -27,6 +28,24 @@ pub(crate) fn begin(object: &mut Value) -> Result<(), Error> {
     if let Value::Object(map) = object {
         map.insert("spec".into(), json!({"finalizers": ["kubernetes"]}));
         map.insert("status".into(), json!({"phase": "Active"}));
+    }
+    Ok(())
+}
+
+/// Puts back what only `finalize` may change: a namespace must not lose its finalizer before it is empty.
+pub(crate) fn keep(old: &Value, new: &mut Value, part: Option<Subresource>) {
+    let fields: &[&str] = if part == Some(Subresource::Status) { &["spec"] } else { &["spec", "status"] };
+    for &field in fields {
+        if let (Some(kept), Value::Object(map)) = (old.get(field), &mut *new) {
+            map.insert(field.into(), kept.clone());
+        }
+    }
+}
+
+/// 403 for the namespace that must not go.
+pub(crate) fn check_deletable(kind: &Kind, name: &str) -> Result<(), Error> {
+    if is_namespace(kind) && name == DEFAULT {
+        return Err(Error::forbidden(&kind.group, &kind.plural, name, "this namespace may not be deleted"));
     }
     Ok(())
 }

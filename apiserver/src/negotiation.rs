@@ -60,9 +60,8 @@ fn clause(clause: &str) -> Option<Accepted> {
             Some(("as", value)) => as_kind = Some(value),
             Some(("v", value)) => version = value,
             Some(("g", value)) => group = value,
-            Some(("stream", "watch")) | Some(("charset" | "q" | "pretty", _)) => {}
-            // An unknown parameter (such as `stream=…`) asks for something we do not write.
-            Some(("stream", _)) => return None,
+            // Another kind of stream asks for something we do not write; other parameters (`q`, `charset`) change nothing.
+            Some(("stream", kind)) if kind != "watch" => return None,
             _ => {}
         }
     }

@@ -153,7 +153,8 @@ async fn act(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<R
 /// The whole body, up to Kubernetes' bound.
 pub(crate) async fn read(body: Body) -> Result<Bytes, Error> {
     axum::body::to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
-        let too_long = std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>());
+        let cause = std::error::Error::source(&error);
+        let too_long = cause.and_then(|cause| cause.downcast_ref::<http_body_util::LengthLimitError>()).is_some();
         if too_long {
             Error::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}"))
         } else {

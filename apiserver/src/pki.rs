@@ -220,3 +220,60 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
         .and_then(|()| std::fs::rename(&temporary, path));
     result.map_err(|source| Error::File { path: path.into(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn hosts(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn certificates_are_kept_until_they_are_due_and_the_authority_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::settable("2026-01-31T12:00:00Z".parse().unwrap());
+        let names = hosts(&["berth.example", "10.0.0.1", "::1"]);
+        let first = load_or_create(dir.path(), &names, &clock).unwrap();
+        let again = load_or_create(dir.path(), &names, &clock).unwrap();
+        assert_eq!(first.certificate, again.certificate);
+        assert_eq!(first.ca_fingerprint().len(), 64);
+
+        clock.advance(Duration::from_hours(24 * 250));
+        assert_eq!(load_or_create(dir.path(), &names, &clock).unwrap().certificate, first.certificate);
+        clock.advance(Duration::from_hours(24 * 20));
+        let renewed = load_or_create(dir.path(), &names, &clock).unwrap();
+        assert_ne!(renewed.certificate, first.certificate, "a third of its life is left");
+        assert_eq!(renewed.ca_fingerprint(), first.ca_fingerprint());
+
+        let fewer = load_or_create(dir.path(), &hosts(&["::1"]), &clock).unwrap();
+        assert_eq!(fewer.certificate, renewed.certificate, "it names more than is needed");
+        let more = load_or_create(dir.path(), &hosts(&["::1", "other.example"]), &clock).unwrap();
+        assert_ne!(more.certificate, renewed.certificate);
+        more.server_config().unwrap();
+    }
+
+    #[test]
+    fn files_are_for_their_owner_only_and_damage_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::settable("2026-01-31T12:00:00Z".parse().unwrap());
+        let names = hosts(&["localhost"]);
+        load_or_create(dir.path(), &names, &clock).unwrap();
+        for name in ["ca.crt", "ca.key", "server.crt", "server.key"] {
+            let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
+        std::fs::write(dir.path().join("server.crt"), "nonsense").unwrap();
+        load_or_create(dir.path(), &names, &clock).unwrap();
+        std::fs::write(dir.path().join("ca.key"), "nonsense").unwrap();
+        assert!(matches!(load_or_create(dir.path(), &names, &clock), Err(Error::Damaged(_))));
+        std::fs::remove_file(dir.path().join("ca.key")).unwrap();
+        assert!(
+            matches!(load_or_create(dir.path(), &names, &clock), Err(Error::Damaged(_))),
+            "never a new key by itself"
+        );
+    }
+}

@@ -53,8 +53,8 @@ impl Wish {
     pub(crate) async fn send(self, status: StatusCode, body: Bytes) -> Result<Response, Error> {
         let (body, content_type) = match self.accepted.media {
             Media::Yaml => (yaml(&body)?, "application/yaml"),
-            _ if self.pretty => (indented(&body)?, "application/json"),
-            _ => (body, "application/json"),
+            Media::Json if self.pretty => (indented(&body)?, "application/json"),
+            Media::Json => (body, "application/json"),
         };
         let compress = self.gzip && body.len() > GZIP_BYTES_MIN;
         let body = if compress {

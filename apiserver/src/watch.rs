@@ -29,12 +29,14 @@ use crate::server::State;
 use crate::store::{Change, Event, Object, Watch};
 
 /// How often a quiet watch says how far it is: Kubernetes' number.
-const BOOKMARK_PERIOD: Duration = Duration::from_secs(60);
+const BOOKMARK_PERIOD: Duration = Duration::from_mins(1);
 /// The last bookmark comes this long before the end, so that the next watch starts there.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch whose client names no end lives between this and twice this: Kubernetes' numbers, so that watches that
 /// began together do not end together.
 const LIFE_SECONDS_MIN: u64 = 1800;
+/// Lines that are there together are sent together up to this length: four TLS records.
+const CHUNK_BYTES: usize = 64 * 1024;
 /// No client needs a longer one, and a server wants to be left now and then.
 const LIFE_SECONDS_MAX: u64 = 24 * 3600;
 
@@ -56,7 +58,9 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
     let marks_end = options.bookmarks
         && (options.send_initial_events == Some(true) || (options.send_initial_events.is_none() && resume.is_none()));
     let mut pending = VecDeque::new();
-    let mut encoder = Encoder { state: Arc::clone(state), kind: Arc::clone(&call.target.kind), wish, columns: true };
+    let mut initial_objects = Vec::new();
+    let mut initial_end = None;
+    let encoder = Encoder { state: Arc::clone(state), kind: Arc::clone(&call.target.kind), wish, columns: true };
     let after = if initial {
         if let Some(revision) = resume {
             objects::reach(state, revision).await?;
@@ -64,12 +68,10 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
         let snapshot = objects::snapshot(state, &call.target);
         for object in snapshot.iter() {
             if selection.matches(object)? {
-                pending.push_back(encoder.initial(object)?);
+                initial_objects.push(Arc::clone(object));
             }
         }
-        if marks_end {
-            pending.push_back(encoder.bookmark(snapshot.revision, true)?);
-        }
+        initial_end = marks_end.then_some(snapshot.revision);
         snapshot.revision
     } else {
         resume.unwrap_or_else(|| state.store.revision())
@@ -82,7 +84,7 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
     let watch = match watch {
         Ok(watch) => Some(watch),
         Err(expired) => {
-            pending.push_back(encoder.error(&Error::expired(expired.to_string(), None))?);
+            pending.push_back(line_of("ERROR", &Error::expired(expired.to_string(), None).status())?);
             None
         }
     };
@@ -94,6 +96,8 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
         encoder,
         selection,
         watch,
+        initial: initial_objects.into_iter(),
+        initial_end,
         pending,
         bookmarks: options.bookmarks,
         next_bookmark: next_bookmark(now, end),
@@ -136,6 +140,10 @@ impl Drop for Open {
 struct Stream {
     encoder: Encoder,
     selection: Selection,
+    /// What there was at the start and is still to be sent.
+    initial: std::vec::IntoIter<Arc<Object>>,
+    /// The revision of the bookmark behind it, if that is wanted.
+    initial_end: Option<u64>,
     /// `None` after the end: what is pending is still sent.
     watch: Option<Watch>,
     pending: VecDeque<Bytes>,
@@ -148,11 +156,12 @@ struct Stream {
 }
 
 impl Stream {
-    /// The next line; `None` at the end.
+    /// The next lines; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(line) = self.pending.pop_front() {
-                return Some(line);
+            self.fill();
+            if let Some(lines) = self.gather() {
+                return Some(lines);
             }
             let watch = self.watch.as_mut()?;
             tokio::select! {
@@ -178,6 +187,43 @@ impl Stream {
         }
     }
 
+    /// Encodes some of the initial state: only as much as goes out at once, so that a long list is never held twice.
+    fn fill(&mut self) {
+        let mut length: usize = self.pending.iter().map(Bytes::len).sum();
+        while length < CHUNK_BYTES {
+            let line = match (self.initial.next(), self.initial_end) {
+                (Some(object), _) => self.encoder.initial(&object),
+                (None, Some(revision)) => {
+                    self.initial_end = None;
+                    self.encoder.bookmark(revision, true)
+                }
+                (None, None) => return,
+            };
+            match line {
+                Ok(line) => {
+                    length += line.len();
+                    self.pending.push_back(line);
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+    }
+
+    /// What is pending, in one piece if it is short: a frame and a system call for each line would cost more than
+    /// copying does.
+    fn gather(&mut self) -> Option<Bytes> {
+        let first = self.pending.pop_front()?;
+        if self.pending.is_empty() || first.len() >= CHUNK_BYTES {
+            return Some(first);
+        }
+        let mut lines = Vec::with_capacity(CHUNK_BYTES);
+        lines.extend_from_slice(&first);
+        while let Some(line) = self.pending.pop_front_if(|line| lines.len() + line.len() <= CHUNK_BYTES) {
+            lines.extend_from_slice(&line);
+        }
+        Some(lines.into())
+    }
+
     fn take(&mut self, events: &[Arc<Event>]) {
         for event in events {
             match self.encoder.event(event, &self.selection) {
@@ -190,10 +236,12 @@ impl Stream {
 
     /// Says why, and ends.
     fn fail(&mut self, error: &Error) {
-        if let Ok(line) = self.encoder.error(error) {
+        if let Ok(line) = line_of("ERROR", &error.status()) {
             self.pending.push_back(line);
         }
         self.watch = None;
+        self.initial = Vec::new().into_iter();
+        self.initial_end = None;
     }
 }
 
@@ -280,10 +328,6 @@ impl Encoder {
             }),
         };
         line_of("BOOKMARK", &object)
-    }
-
-    fn error(&self, error: &Error) -> Result<Bytes, Error> {
-        line_of("ERROR", &error.status())
     }
 }
 

@@ -300,6 +300,9 @@ async fn settle(
         return Err(Error::conflict_because(kind, name, &because).into());
     }
     admission::keep(kind, old, &mut new, target.subresource)?;
+    if namespaces::is_namespace(kind) && target.subresource != Some(Subresource::Finalize) {
+        namespaces::keep(old, &mut new, target.subresource);
+    }
     let unknown = admission::shape(kind, &state.schemas[target.index], &mut new);
     let patch = proposal.patch.as_deref().map(|patch| (name, if kind.sensitive { "…" } else { patch }));
     let warnings = admission::meet_unknown(kind, &unknown, proposal.problems, options.field_validation, patch)?;

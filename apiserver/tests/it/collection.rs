@@ -121,6 +121,24 @@ async fn a_namespace_is_emptied_and_takes_nothing_new_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_namespace_cannot_be_made_to_forget_its_content() {
+    let world = World::new().await;
+    let default = "/api/v1/namespaces/default";
+    assert!(
+        world.delete(default, &Value::Null).await.expect(403)["message"]
+            .as_str()
+            .unwrap()
+            .contains("may not be deleted")
+    );
+    let shop = "/api/v1/namespaces/shop";
+    world.post("/api/v1/namespaces", &json!({"metadata": {"name": "shop"}})).await.expect(201);
+    let kept = world.merge(shop, &json!({"spec": {"finalizers": []}, "status": {"phase": "Odd"}})).await.expect(200);
+    assert_eq!((&kept["spec"]["finalizers"], &kept["status"]["phase"]), (&json!(["kubernetes"]), &json!("Active")));
+    let labelled = world.merge(shop, &json!({"metadata": {"labels": {"team": "a"}}})).await.expect(200);
+    assert_eq!(labelled["metadata"]["labels"]["team"], "a");
+}
+
+#[tokio::test]
 async fn a_collection_is_deleted_by_selector() {
     let world = World::new().await;
     for (name, team) in [("a", "x"), ("b", "y"), ("c", "x")] {

@@ -1,10 +1,13 @@
 //! The API server from outside: raw HTTP, kube-rs in the same process, and a real `kubectl` over TLS.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+
 mod collection;
 mod documents;
 mod kube_rs;
 mod kubectl;
 mod lists;
 mod objects;
+mod sockets;
 mod watches;
 mod world;

@@ -26,6 +26,7 @@ pub mod series;
 pub mod source;
 pub mod step;
 pub mod task;
+pub mod web;
 pub mod world;
 
 use std::sync::Arc;

@@ -57,7 +57,7 @@ pub(super) fn verify(token: &str, uid: &str, node: Option<&Node>, now: Timestamp
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::encoding::AsDer;
+    use aws_lc_rs::rand::SystemRandom;
     use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use crds::node::NodeSpec;
@@ -68,11 +68,13 @@ mod tests {
 
     const NOW: i64 = 1_900_000_000;
 
-    struct Agent(Ed25519KeyPair);
+    /// A key pair, and the same as PKCS#8.
+    struct Agent(Ed25519KeyPair, Vec<u8>);
 
     impl Agent {
         fn new() -> Self {
-            Self(Ed25519KeyPair::generate().unwrap())
+            let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+            Self(Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap(), document.as_ref().to_vec())
         }
 
         fn node(&self) -> Node {
@@ -82,8 +84,7 @@ mod tests {
         }
 
         fn sign(&self, claims: &Value) -> String {
-            let der = self.0.as_der().unwrap();
-            let key = EncodingKey::from_ed_der(der.as_ref());
+            let key = EncodingKey::from_ed_der(&self.1);
             jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), claims, &key).unwrap()
         }
     }

@@ -226,7 +226,7 @@ impl Gateway {
         if sent { Ok(log) } else { Err(offline()) }
     }
 
-    fn hub(&self) -> &Hub {
+    pub(crate) fn hub(&self) -> &Hub {
         &self.0.hub
     }
 

@@ -130,14 +130,14 @@ fn joined(node: &Node, registration: &Registration) -> Result<Json<RegistrationA
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_burst_passes_and_then_so_many_a_second() {
+    #[test]
+    fn a_burst_passes_and_then_so_many_a_second() {
         let throttle = Throttle::new();
-        let mut admitted = || (0..500).filter(|_| throttle.admits(Instant::now())).count();
-        assert_eq!(admitted(), 200);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(admitted(), 20);
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!(admitted(), 200);
+        let start = Instant::now();
+        let admitted =
+            |seconds: u64| (0..500).filter(|_| throttle.admits(start + Duration::from_secs(seconds))).count();
+        assert_eq!(admitted(0), 200);
+        assert_eq!(admitted(1), 20);
+        assert_eq!(admitted(3600), 200);
     }
 }

@@ -152,8 +152,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         let (finding_sender, findings) = mpsc::channel(SIGNALS);
         let (held, held_seen) = watch::channel(held);
         let (observation, observation_seen) = watch::channel(Arc::default());
-        let (engine, engine_seen) =
-            watch::channel(PartState { healthy: false, message: "not asked yet".to_owned() });
+        let (engine, engine_seen) = watch::channel(PartState { healthy: false, message: "not asked yet".to_owned() });
         let (running, running_seen) = watch::channel(BTreeMap::new());
         let agent = Self {
             node: node.to_owned(),
@@ -183,12 +182,8 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             engine,
             running,
         };
-        let shown = Shown {
-            held: held_seen,
-            observation: observation_seen,
-            engine: engine_seen,
-            running: running_seen,
-        };
+        let shown =
+            Shown { held: held_seen, observation: observation_seen, engine: engine_seen, running: running_seen };
         Ok((agent, shown))
     }
 
@@ -244,7 +239,8 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         }
         self.probe();
         self.report();
-        let until = plan.wake.map_or(RESYNC, |at| Duration::try_from(at.duration_since(self.observed.now)).unwrap_or_default());
+        let until =
+            plan.wake.map_or(RESYNC, |at| Duration::try_from(at.duration_since(self.observed.now)).unwrap_or_default());
         if self.observed.drains() { until.min(DRAIN_LOOK) } else { until }
     }
 
@@ -281,7 +277,9 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                     Returned::Done(done) => self.observed.done(done),
                     Returned::Listed(result) => self.listed(result),
                     Returned::Inspected(id, Ok(container)) => self.observed.container_is(&id, container),
-                    Returned::Inspected(id, Err(error)) => tracing::debug!(id, %error, "a container cannot be inspected"),
+                    Returned::Inspected(id, Err(error)) => {
+                        tracing::debug!(id, %error, "a container cannot be inspected")
+                    }
                     Returned::Collected => {}
                 }
             }
@@ -363,11 +361,8 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         match request {
             Request::Assign(update) => self.assign(update),
             Request::Open(open, pieces) => {
-                let container = self
-                    .observed
-                    .of_instance(&open.instance)
-                    .max_by_key(|container| container.started_at)
-                    .cloned();
+                let container =
+                    self.observed.of_instance(&open.instance).max_by_key(|container| container.started_at).cloned();
                 self.streams.open(Arc::clone(&self.containers), open, container, pieces);
             }
             Request::Close(stream) => self.streams.close(stream),
@@ -432,7 +427,10 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             let probe = task.map(|task| task.health.clone()).or(known.filter(|_| doubtful));
             if let (Some(address), Some(probe)) = (address(container), probe) {
                 let started_at = container.started_at;
-                wanted.insert(container.id.clone(), Target { container: container.id.clone(), address, probe, started_at });
+                wanted.insert(
+                    container.id.clone(),
+                    Target { container: container.id.clone(), address, probe, started_at },
+                );
             }
         }
         self.probes.retain(|id, (target, task)| {
@@ -445,7 +443,11 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         for (id, target) in wanted {
             if !self.probes.contains_key(&id) {
                 self.observed.health.remove(&id);
-                let task = self.probe_tasks.spawn(probe::watch(target.clone(), Health::default(), self.finding_sender.clone()));
+                let task = self.probe_tasks.spawn(probe::watch(
+                    target.clone(),
+                    Health::default(),
+                    self.finding_sender.clone(),
+                ));
                 self.probes.insert(id, (target, task));
             }
         }
@@ -489,7 +491,8 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             return;
         }
         let containers = Arc::clone(&self.containers);
-        let mut needed: Vec<String> = self.observed.containers.values().map(|container| container.image.clone()).collect();
+        let mut needed: Vec<String> =
+            self.observed.containers.values().map(|container| container.image.clone()).collect();
         for task in self.desired.instances.values() {
             needed.push(task.image.clone());
             needed.push(desired::image_key(task));

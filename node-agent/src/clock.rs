@@ -4,6 +4,6 @@ use jiff::Timestamp;
 
 /// Now, by the machine's clock.
 #[expect(clippy::disallowed_methods, reason = "this is where everybody else takes the time from")]
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }

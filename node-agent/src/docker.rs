@@ -73,6 +73,19 @@ impl Docker {
         })
     }
 
+    /// Removes the helper containers that an earlier process left behind: nobody waits for them any more.
+    pub async fn remove_helpers(&self) -> Result<(), Error> {
+        let mut filters = self.filter().unwrap_or_default();
+        if let Some(wanted) = filters.get_mut("label") {
+            wanted.push(labels::HELPER.to_owned());
+        }
+        let options = ListContainersOptions { all: true, filters: Some(filters), ..ListContainersOptions::default() };
+        for left in self.api.list_containers(Some(options)).await.map_err(failure)? {
+            self.remove_container(left.id.as_deref().unwrap_or_default()).await?;
+        }
+        Ok(())
+    }
+
     fn node_label(&self) -> String {
         format!("{}={}", labels::NODE, self.node)
     }
@@ -83,8 +96,10 @@ impl Docker {
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {
         match self.api.inspect_container(id, None::<InspectContainerOptions>).await {
-            Ok(answer) => Ok(convert::container(answer)
-                .filter(|container| container.labels.get(labels::NODE) == Some(&self.node))),
+            Ok(answer) => {
+                Ok(convert::container(answer)
+                    .filter(|container| container.labels.get(labels::NODE) == Some(&self.node)))
+            }
             Err(error) => absent(error),
         }
     }
@@ -201,10 +216,7 @@ fn hardened(network: &str, cpu_millis: u64, memory_bytes: u64, pids: i64) -> Hos
 
 /// A log of at most 30 MB a container.
 fn rotated_log() -> HostConfigLogConfig {
-    let config = HashMap::from([
-        ("max-size".to_owned(), "10m".to_owned()),
-        ("max-file".to_owned(), "3".to_owned()),
-    ]);
+    let config = HashMap::from([("max-size".to_owned(), "10m".to_owned()), ("max-file".to_owned(), "3".to_owned())]);
     HostConfigLogConfig { typ: Some("json-file".to_owned()), config: Some(config) }
 }
 
@@ -358,7 +370,8 @@ impl Containers for Docker {
     }
 
     fn logs(&self, id: &str, query: &LogQuery) -> ByteStream {
-        let seconds = |at: Option<jiff::Timestamp>| i32::try_from(at.map_or(0, jiff::Timestamp::as_second)).unwrap_or(0);
+        let seconds =
+            |at: Option<jiff::Timestamp>| i32::try_from(at.map_or(0, jiff::Timestamp::as_second)).unwrap_or(0);
         let options = LogsOptions {
             follow: query.follow,
             stdout: true,

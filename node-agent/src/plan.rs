@@ -308,8 +308,7 @@ fn keep_running(
         container: container.id.clone(),
         failed: Failed { reason: reason.to_owned(), message },
     };
-    let recent =
-        history.restarted.iter().filter(|at| after(**at, RESTART_WINDOW) > observed.now).count();
+    let recent = history.restarted.iter().filter(|at| after(**at, RESTART_WINDOW) > observed.now).count();
     match container.state {
         ContainerState::Created if history.failed.is_some() => {}
         ContainerState::Created => {
@@ -330,7 +329,11 @@ fn keep_running(
                 let (reason, message) = crash_loop(container);
                 plan.add(observed, subject, vec![give_up(reason, message)]);
             } else if plan.reached(observed, after(ended, RESTART_DELAYS[recent])) {
-                plan.add(observed, subject, vec![Step::NoteRestart { container: id() }, Step::Start { container: id() }]);
+                plan.add(
+                    observed,
+                    subject,
+                    vec![Step::NoteRestart { container: id() }, Step::Start { container: id() }],
+                );
             }
         }
         ContainerState::Running if is_sick(desired, observed, container) => {
@@ -341,7 +344,8 @@ fn keep_running(
             if history.failed.is_some() {
                 plan.add(observed, subject, vec![Step::Stop { container: id() }]);
             } else if recent >= RESTARTS_MAX {
-                let message = format!("restarted {RESTARTS_MAX} times within 5 minutes because it did not answer its probe");
+                let message =
+                    format!("restarted {RESTARTS_MAX} times within 5 minutes because it did not answer its probe");
                 plan.add(observed, subject, vec![give_up("CrashLoop", message), Step::Stop { container: id() }]);
             } else {
                 let steps = vec![
@@ -366,7 +370,10 @@ fn keep_running(
 /// Why an instance that keeps ending is given up.
 fn crash_loop(container: &Container) -> (&'static str, String) {
     if container.out_of_memory {
-        ("OutOfMemory", format!("restarted {RESTARTS_MAX} times within 5 minutes, and again used more memory than it has"))
+        (
+            "OutOfMemory",
+            format!("restarted {RESTARTS_MAX} times within 5 minutes, and again used more memory than it has"),
+        )
     } else {
         let code = container.exit_code.unwrap_or_default();
         ("CrashLoop", format!("restarted {RESTARTS_MAX} times within 5 minutes, and ended again with code {code}"))

@@ -114,7 +114,9 @@ async fn ask(address: SocketAddr, path: Option<&str>) -> Result<(), Unwell> {
     if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Unwell { message: format!("{path:?} is no path"), port_closed: false });
     }
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: berth-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: berth-probe\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+    );
     connection.write_all(request.as_bytes()).await.map_err(broken)?;
     let mut answer = Vec::with_capacity(ANSWER_BYTES);
     while answer.len() < ANSWER_BYTES && !answer.contains(&b'\n') {

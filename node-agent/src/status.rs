@@ -18,8 +18,7 @@ pub(crate) fn instances(desired: &Desired, observed: &Observed) -> Vec<InstanceO
 fn instance(desired: &Desired, observed: &Observed, task: &InstanceTask) -> InstanceObservation {
     let history = observed.history.get(&task.uid).cloned().unwrap_or_default();
     let wanted = |container: &&Container| purpose(desired, observed, container) == Purpose::Wanted;
-    let container =
-        observed.of_instance(&task.uid).find(wanted).or_else(|| observed.of_instance(&task.uid).next());
+    let container = observed.of_instance(&task.uid).find(wanted).or_else(|| observed.of_instance(&task.uid).next());
     let mut seen = InstanceObservation {
         uid: task.uid.clone(),
         namespace: task.namespace.clone(),
@@ -38,7 +37,8 @@ fn instance(desired: &Desired, observed: &Observed, task: &InstanceTask) -> Inst
     if let Some(container) = container
         && let Some(address) = address(container)
     {
-        seen.routed = observed.live.sites.values().any(|site| !site.hosts.is_empty() && site.backends.contains(&address));
+        seen.routed =
+            observed.live.sites.values().any(|site| !site.hosts.is_empty() && site.backends.contains(&address));
     }
     if task.state == RunState::Stop {
         seen.phase = if container.is_some() { InstancePhase::Draining } else { InstancePhase::Stopped };

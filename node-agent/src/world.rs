@@ -146,9 +146,9 @@ impl Observed {
 
     /// Whether a container is waited for until its requests are done.
     pub(crate) fn drains(&self) -> bool {
-        self.draining.keys().any(|id| {
-            self.containers.get(id).is_some_and(|container| container.state == ContainerState::Running)
-        })
+        self.draining
+            .keys()
+            .any(|id| self.containers.get(id).is_some_and(|container| container.state == ContainerState::Running))
     }
 
     /// Forgets what is noted of containers that are gone or have ended.

@@ -54,7 +54,12 @@ pub(super) fn image(answer: ImageInspect) -> Image {
         id: answer.id.unwrap_or_default(),
         tags: answer.repo_tags.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
-        ports: config.exposed_ports.unwrap_or_default().iter().filter_map(|port| tcp_port(port)).collect::<BTreeSet<_>>(),
+        ports: config
+            .exposed_ports
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|port| tcp_port(port))
+            .collect::<BTreeSet<_>>(),
         user: config.user.unwrap_or_default(),
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),

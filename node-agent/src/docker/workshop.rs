@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::{ContainerCreateBody, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, VolumeCreateRequest};
+use bollard::models::{
+    ContainerCreateBody, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, VolumeCreateRequest,
+};
 use bollard::query_parameters::{
     AttachContainerOptions, BuildImageOptions, BuilderVersion, CreateContainerOptions, DownloadFromContainerOptions,
     RemoveVolumeOptions, StartContainerOptions, TagImageOptions, UploadToContainerOptions,
@@ -14,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Docker, environment, failure, gone, hardened, no_health_check};
 use crate::labels;
-use crate::machine::{ByteStream, Error, HelperExit, HelperNetwork, HelperSpec, Image, ImageBuild, NetworkSpec, Workshop};
+use crate::machine::{
+    ByteStream, Error, HelperExit, HelperNetwork, HelperSpec, Image, ImageBuild, NetworkSpec, Workshop,
+};
 
 /// How many of a failed build's last bytes are its error: a screenful.
 const LAST_WORDS_BYTES: usize = 2048;
@@ -199,7 +203,8 @@ impl Workshop for Docker {
                 }
                 last_words.push_str(&text);
                 if last_words.len() > 2 * LAST_WORDS_BYTES {
-                    last_words = last_words.chars().rev().take(LAST_WORDS_BYTES).collect::<Vec<_>>().into_iter().rev().collect();
+                    last_words =
+                        last_words.chars().rev().take(LAST_WORDS_BYTES).collect::<Vec<_>>().into_iter().rev().collect();
                 }
                 // A closed channel only means that nobody reads.
                 if output.send(Bytes::from(text)).await.is_err() {

@@ -1,0 +1,184 @@
+//! What is worth saying to the gateway: what has changed since it was last said on this connection.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use node_protocol::{BuildObservation, Heartbeat, InstanceObservation, Observation, RouteObservation, Up};
+use tokio::sync::watch;
+
+use super::hello;
+use crate::agent::{Held, Shown};
+use crate::build_log::BuildLogs;
+
+/// The longest piece of a build's log in one message.
+const PIECE_BYTES_MAX: u64 = 64 << 10;
+/// How much of a log may be under way without the gateway having said that it is kept.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+/// Up to where the gateway has kept each build's log.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Kept(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Kept {
+    /// Notes that so many bytes are kept.
+    pub(super) fn keep(&self, build: String, bytes: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(build, bytes);
+    }
+
+    fn of(&self, build: &str) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(build).copied().unwrap_or(0)
+    }
+
+    fn retain(&self, builds: &[BuildObservation]) {
+        let there = |uid: &String| builds.iter().any(|build| build.uid == *uid);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| there(uid));
+    }
+}
+
+/// What the gateway was told on this connection.
+#[derive(Default)]
+struct Told {
+    held: Held,
+    whole: bool,
+    instances: BTreeMap<String, InstanceObservation>,
+    builds: BTreeMap<String, BuildObservation>,
+    routes: BTreeMap<String, RouteObservation>,
+    logs: BTreeMap<String, u64>,
+}
+
+/// Says what is new.
+pub(crate) struct Voice {
+    held: watch::Receiver<Held>,
+    observation: watch::Receiver<Arc<Observation>>,
+    heartbeat: watch::Receiver<Option<Arc<Heartbeat>>>,
+    logs: BuildLogs,
+    log_changes: watch::Receiver<u64>,
+    told: Told,
+}
+
+impl Voice {
+    /// A voice for what the agent shows.
+    pub(crate) fn new(shown: &Shown, heartbeat: watch::Receiver<Option<Arc<Heartbeat>>>, logs: BuildLogs) -> Self {
+        Self {
+            held: shown.held.clone(),
+            observation: shown.observation.clone(),
+            heartbeat,
+            log_changes: logs.changes(),
+            logs,
+            told: Told::default(),
+        }
+    }
+
+    /// A connection begins: nothing was told yet. Gives the first message.
+    pub(super) fn begin(&mut self) -> Up {
+        let held = self.held.borrow_and_update().clone();
+        self.heartbeat.mark_changed();
+        self.observation.mark_changed();
+        let first = Up::Hello(hello(&held, false));
+        self.told = Told { held, ..Told::default() };
+        first
+    }
+
+    /// What the agent has, for a poll; nothing, so that all is sent, after an update that did not fit.
+    pub(super) fn hello(&mut self) -> node_protocol::Hello {
+        let held = self.held.borrow().clone();
+        let misfit = held.misfits != self.told.held.misfits;
+        self.told.held.misfits = held.misfits;
+        hello(&held, misfit)
+    }
+
+    /// Waits until there may be something to say.
+    pub(super) async fn changed(&mut self) {
+        // An agent that is gone changes nothing any more; the session ends by its own token.
+        let gone = tokio::select! {
+            changed = self.held.changed() => changed.is_err(),
+            changed = self.observation.changed() => changed.is_err(),
+            changed = self.log_changes.changed() => changed.is_err(),
+            changed = self.heartbeat.changed() => {
+                self.heartbeat.mark_changed();
+                changed.is_err()
+            }
+        };
+        if gone {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// All that is new, most urgent first.
+    pub(super) fn news(&mut self, ears: &super::Ears) -> Vec<Up> {
+        let mut news = Vec::new();
+        if self.heartbeat.has_changed().unwrap_or(false)
+            && let Some(heartbeat) = &*self.heartbeat.borrow_and_update()
+        {
+            news.push(Up::Heartbeat((**heartbeat).clone()));
+        }
+        let held = self.held.borrow_and_update().clone();
+        if held.misfits != self.told.held.misfits {
+            news.push(Up::Hello(hello(&held, true)));
+        } else if held != self.told.held
+            && let Some(revision) = held.revision
+        {
+            news.push(Up::Applied { revision });
+        }
+        self.told.held = held;
+        let observation = Arc::clone(&self.observation.borrow_and_update());
+        news.extend(self.observed(&observation));
+        news.extend(self.build_logs(&observation, &ears.kept));
+        news
+    }
+
+    fn observed(&mut self, observation: &Observation) -> Option<Up> {
+        let told = &mut self.told;
+        let mut changed = Observation {
+            full: !told.whole,
+            revision: observation.revision,
+            instances: renew(&mut told.instances, &observation.instances, |one| &one.uid),
+            builds: renew(&mut told.builds, &observation.builds, |one| &one.uid),
+            routes: renew(&mut told.routes, &observation.routes, |one| &one.application_uid),
+        };
+        if changed.full {
+            if !observation.full {
+                // The agent has not looked yet.
+                return None;
+            }
+            told.whole = true;
+            changed = observation.clone();
+        } else if changed.instances.is_empty() && changed.builds.is_empty() && changed.routes.is_empty() {
+            return None;
+        }
+        Some(Up::Observed(changed))
+    }
+
+    fn build_logs(&mut self, observation: &Observation, kept: &Kept) -> Vec<Up> {
+        kept.retain(&observation.builds);
+        self.told.logs.retain(|uid, _| observation.builds.iter().any(|build| build.uid == *uid));
+        let mut pieces = Vec::new();
+        for build in &observation.builds {
+            let safe = kept.of(&build.uid);
+            let offset = self.told.logs.entry(build.uid.clone()).or_insert(safe);
+            *offset = (*offset).max(safe);
+            while *offset < safe + WINDOW_BYTES {
+                match self.logs.read(&build.uid, *offset, PIECE_BYTES_MAX) {
+                    Ok(text) if !text.is_empty() => {
+                        let length = text.len() as u64;
+                        pieces.push(Up::BuildLog { build: build.uid.clone(), offset: *offset, text });
+                        *offset += length;
+                    }
+                    Ok(_) => break,
+                    Err(error) => {
+                        tracing::warn!(build = build.uid, %error, "a build's log cannot be read");
+                        break;
+                    }
+                }
+            }
+        }
+        pieces
+    }
+}
+
+/// Makes `told` what `now` is, and gives what was new in it.
+fn renew<T: Clone + PartialEq>(told: &mut BTreeMap<String, T>, now: &[T], uid: impl Fn(&T) -> &String) -> Vec<T> {
+    let changed: Vec<T> = now.iter().filter(|one| told.get(uid(one)) != Some(one)).cloned().collect();
+    *told = now.iter().map(|one| (uid(one).clone(), one.clone())).collect();
+    changed
+}

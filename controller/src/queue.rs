@@ -49,12 +49,6 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// How many keys wait.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.lock().due.len()
-    }
-
     /// Waits for the next key. Whoever takes it must give it back with [`Queue::done`].
     pub(crate) async fn next(&self) -> Key {
         loop {
@@ -132,19 +126,28 @@ mod tests {
         Key::cluster(name)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_key_waits_once_and_the_earlier_time_wins() {
-        let queue = Queue::default();
-        queue.add_after(key("a"), Duration::from_secs(60));
-        queue.add_after(key("a"), Duration::from_secs(5));
-        queue.add_after(key("a"), Duration::from_secs(90));
-        let start = Instant::now();
-        assert_eq!(queue.next().await, key("a"));
-        assert_eq!(start.elapsed().as_secs(), 5);
-        assert_eq!(queue.len(), 0);
+    /// What the queue gives out at a time, without waiting.
+    fn take(queue: &Queue, at: Instant) -> Result<Key, Option<Instant>> {
+        match queue.take(at) {
+            Take::Key { key, .. } => Ok(key),
+            Take::Wait(until) => Err(until),
+        }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[test]
+    fn a_key_waits_once_and_the_earlier_time_wins() {
+        let queue = Queue::default();
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        for seconds in [60, 5, 90] {
+            queue.add_at(key("a"), after(seconds));
+        }
+        assert_eq!(take(&queue, now), Err(Some(after(5))));
+        assert_eq!(take(&queue, after(5)), Ok(key("a")));
+        assert_eq!(take(&queue, after(600)), Err(None));
+    }
+
+    #[tokio::test]
     async fn a_key_that_is_worked_on_comes_again_afterwards() {
         let queue = Queue::default();
         queue.add(key("a"));
@@ -152,8 +155,7 @@ mod tests {
         queue.add(key("a"));
         queue.add(key("b"));
         assert_eq!(queue.next().await, key("b"), "a is still being worked on");
-        let again = tokio::time::timeout(Duration::from_secs(1), queue.next()).await;
-        assert!(again.is_err());
+        assert_eq!(take(&queue, Instant::now()), Err(None));
         queue.done(&key("a"));
         assert_eq!(queue.next().await, key("a"));
     }

@@ -1,13 +1,154 @@
-//! Watches the branches that applications are deployed from.
+//! Watches the branches that applications are deployed from, and reports what they point to in `status.source`.
 
+mod address;
+mod git;
+mod watch;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crds::Application;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::git::Access;
+use self::watch::{Branch, Watches};
+use crate::execute;
 use crate::hub::Hub;
+use crate::step::{Step, Target, is_deleted};
+use crate::world::{Key, World};
+
+/// Look-ups at the same time. Each is a process of some 10 MiB, and forges limit their guests.
+const LOOK_UPS_MAX: usize = 4;
+/// New wishes are noticed this often: a person who waits for a deployment does not notice it.
+const PULSE: Duration = Duration::from_millis(50);
+/// Without a change, times are looked at this often.
+const IDLE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(hub: Arc<Hub>, networks: Vec<IpNet>, shutdown: CancellationToken) {
-    let _settings = (&hub.settings, networks);
-    shutdown.cancelled().await;
+    let networks = Arc::new(networks);
+    let places = Arc::new(Semaphore::new(LOOK_UPS_MAX));
+    let mut watches = Watches::default();
+    let mut asked = JoinSet::new();
+    let mut changed = hub.world.changed();
+    loop {
+        watches.follow(&wishes(&hub.world), Instant::now());
+        while let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let Some(branch) = watches.take_due(Instant::now()) else { break };
+            let access = access(&hub.world, &branch);
+            let networks = Arc::clone(&networks);
+            asked.spawn(async move {
+                let _place = place;
+                let answer = match access {
+                    Ok(access) => git::look_up(&branch.url, &branch.name, &access, &networks).await,
+                    Err(missing) => Err(missing),
+                };
+                (branch, answer)
+            });
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            Some(answer) = asked.join_next() => match answer {
+                Ok((branch, answer)) => {
+                    watches.answered(&branch, answer.is_ok(), Instant::now());
+                    report(&hub, &branch, &answer).await;
+                }
+                Err(error) => tracing::error!(%error, "a look-up ended without an answer"),
+            },
+            _changed = changed.changed() => tokio::time::sleep(PULSE).await,
+            () = tokio::time::sleep(IDLE) => {}
+        }
+    }
+}
+
+/// The branches that applications want, and what asks for a look at once when it is different.
+fn wishes(world: &World) -> BTreeMap<Branch, Vec<String>> {
+    let mut wishes: BTreeMap<Branch, Vec<String>> = BTreeMap::new();
+    for application in world.applications.all() {
+        if is_deleted(&*application) {
+            continue;
+        }
+        if let Some(branch) = branch(&application) {
+            let annotations = application.metadata.annotations.as_ref();
+            let deploy = annotations.and_then(|annotations| annotations.get(crds::DEPLOY_ANNOTATION));
+            let known = application
+                .status
+                .as_ref()
+                .and_then(|status| status.source.as_ref())
+                .is_some_and(|source| Some(&source.of) == application.source_key().as_ref());
+            let uid = application.metadata.uid.clone().unwrap_or_default();
+            let asking = wishes.entry(branch).or_default();
+            asking.push(format!("{uid} {deploy:?}"));
+            if !known {
+                asking.push(format!("{uid} knows nothing"));
+            }
+        }
+    }
+    wishes
+}
+
+fn branch(application: &Application) -> Option<Branch> {
+    let git = application.spec.source.git.as_ref()?;
+    // What admission would refuse is not asked for either.
+    if !crds::git::validate(git, "").is_empty() {
+        return None;
+    }
+    let namespace = Key::of(application).namespace;
+    let secret = git.credentials.as_ref().map(|credentials| Key::new(namespace, &credentials.secret_name));
+    Some(Branch { url: git.url.clone(), name: git.branch.clone(), secret })
+}
+
+fn access(world: &World, branch: &Branch) -> Result<Access, String> {
+    let Some(key) = &branch.secret else { return Ok(Access::default()) };
+    let Some(secret) = world.secrets.get(key) else {
+        return Err(format!("there is no Secret {}, which spec.source.git.credentials names", key.name));
+    };
+    let value = |name: &str| text(&secret, name);
+    Ok(Access {
+        username: value("username"),
+        password: value("password").or_else(|| value("token")),
+        ssh_private_key: value("ssh-privatekey"),
+        known_hosts: value("known_hosts"),
+    })
+}
+
+fn text(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = &secret.data.as_ref()?.get(key)?.0;
+    // A line end that an editor put there is no part of a password.
+    let text = String::from_utf8(bytes.clone()).ok()?;
+    Some(text.trim_end_matches(['\n', '\r']).to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Writes an answer to every application that is deployed from the branch, where it is news.
+async fn report(hub: &Hub, of: &Branch, answer: &Result<String, String>) {
+    for application in hub.world.applications.all() {
+        if branch(&application).as_ref() != Some(of) || is_deleted(&*application) {
+            continue;
+        }
+        let Some(key) = application.source_key() else { continue };
+        let before = application.status.as_ref().and_then(|status| status.source.clone()).unwrap_or_default();
+        // What the branch was seen to point to stays true while it cannot be seen.
+        let (commit, error) = match answer {
+            Ok(commit) => (Some(commit.clone()), None),
+            Err(error) => (before.commit.clone().filter(|_| before.of == key), Some(error.clone())),
+        };
+        if (&before.of, &before.commit, &before.error) == (&key, &commit, &error) {
+            continue;
+        }
+        if let Some(error) = &error {
+            tracing::info!(application = %Key::of(&*application), error, "the source cannot be read");
+        }
+        let patch = json!({ "source": { "of": key, "commit": commit, "error": error } });
+        let step = Step::PatchStatus { of: Target::of(&*application), patch };
+        if let Err(error) = execute::execute(hub, &step).await {
+            // The next look finds the report missing and writes it.
+            tracing::warn!(%error, "what a branch points to could not be reported");
+        }
+    }
 }

@@ -135,6 +135,11 @@ pub fn check_type(kind: &Kind, object: &mut Value) -> Result<(), Error> {
 /// Checks name and namespace of the body against the address, and fills them in.
 pub fn check_address(kind: &Kind, namespace: &str, name: Option<&str>, object: &mut Value) -> Result<(), Error> {
     let metadata = metadata(object)?;
+    for field in ["name", "namespace", "generateName", "resourceVersion", "uid"] {
+        if let Some(other) = metadata.get(field).filter(|value| !value.is_string() && !value.is_null()) {
+            return Err(Error::bad_request(format!("metadata.{field} must be a string, not {other}")));
+        }
+    }
     match metadata.get("namespace").and_then(Value::as_str).unwrap_or("") {
         "" => {}
         given if kind.scope == Scope::Cluster => {

@@ -11,6 +11,8 @@ use crate::store::{KindId, Table};
 pub struct Kinds {
     list: Arc<Vec<Arc<Kind>>>,
     by_path: Arc<BTreeMap<(String, String, String), usize>>,
+    /// In the order of `list`.
+    store_ids: Arc<Vec<KindId>>,
 }
 
 /// Why kinds cannot be registered together.
@@ -40,19 +42,20 @@ impl Kinds {
                 return Err(Error::Twice(format!("{} {}", kind.api_version(), kind.plural)));
             }
         }
+        let mut store_ids = Vec::with_capacity(list.len());
         for kind in &list {
-            if let Some(view) = &kind.view_of {
-                let found =
-                    list.iter().any(|k| k.view_of.is_none() && k.group == view.group && k.plural == view.plural);
-                if !found {
-                    return Err(Error::ViewOfNothing {
-                        view: kind.qualified_plural(),
-                        stored: format!("{}.{}", view.plural, view.group),
-                    });
-                }
-            }
+            let (group, plural) = match &kind.view_of {
+                Some(view) => (&view.group, &view.plural),
+                None => (&kind.group, &kind.plural),
+            };
+            let mut stored = list.iter().filter(|k| k.view_of.is_none());
+            let position = stored.position(|k| k.group == *group && k.plural == *plural);
+            store_ids.push(KindId(position.ok_or_else(|| Error::ViewOfNothing {
+                view: kind.qualified_plural(),
+                stored: format!("{plural}.{group}"),
+            })?));
         }
-        Ok(Self { list: Arc::new(list), by_path: Arc::new(by_path) })
+        Ok(Self { list: Arc::new(list), by_path: Arc::new(by_path), store_ids: Arc::new(store_ids) })
     }
 
     /// Every kind, in the order of registration.
@@ -89,13 +92,7 @@ impl Kinds {
 
     /// The store's number of a kind: its own table's, or that of the kind it is a view of.
     pub fn store_id(&self, index: usize) -> KindId {
-        let kind = &self.list[index];
-        let (group, plural) = match &kind.view_of {
-            Some(view) => (&view.group, &view.plural),
-            None => (&kind.group, &kind.plural),
-        };
-        let position = self.stored().position(|(_, k)| k.group == *group && k.plural == *plural);
-        KindId(position.expect("Kinds::new has checked that what a view shows is registered"))
+        self.store_ids[index]
     }
 
     /// The number here of a kind that the store numbers `id`.

@@ -529,3 +529,51 @@ async fn concurrent_patches_are_all_carried_out() {
     let labels = world.get(&web).await.expect(200)["metadata"]["labels"].clone();
     assert_eq!(labels.as_object().unwrap().len(), 4, "{labels}");
 }
+
+#[tokio::test]
+async fn malformed_metadata_is_refused_and_never_our_fault() {
+    let world = World::new().await;
+    world.widget("web").await;
+    let mut wrong = Vec::new();
+    for metadata in [
+        json!(5),
+        json!([]),
+        json!({"name": 5}),
+        json!({"name": "x", "namespace": 5}),
+        json!({"name": "x", "labels": 5}),
+        json!({"name": "x", "labels": {"a": 5}}),
+        json!({"name": "x", "labels": {"a": {}}}),
+        json!({"name": "x", "labels": {"a b": "c"}}),
+        json!({"name": "x", "annotations": ["a"]}),
+        json!({"name": "x", "annotations": {"a": true}}),
+        json!({"name": "x", "annotations": {"a": "x".repeat(300 * 1024)}}),
+        json!({"name": "x", "finalizers": "a"}),
+        json!({"name": "x", "finalizers": [5]}),
+        json!({"name": "x", "finalizers": ["no-slash or space"]}),
+        json!({"name": "x", "ownerReferences": {"a": 1}}),
+        json!({"name": "x", "ownerReferences": [5]}),
+        json!({"name": "x", "ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "a"}]}),
+        json!({"name": "x", "ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "a", "uid": 7}]}),
+        json!({"name": "x", "ownerReferences": [{"apiVersion": "v1", "kind": "Secret", "name": "a", "uid": "u", "controller": "yes"}]}),
+        json!({"name": "x".repeat(254)}),
+        json!({"name": "x/y"}),
+        json!({"name": ""}),
+    ] {
+        let mut body = widget_named("x");
+        body["metadata"] = metadata.clone();
+        let created = world.post(WIDGETS, &body).await;
+        if !matches!(created.status.as_u16(), 400 | 422) {
+            wrong.push(format!("create {metadata}: {}", created.text));
+        }
+        let patched = world.merge(&format!("{WIDGETS}/web"), &json!({"metadata": metadata})).await;
+        if !matches!(patched.status.as_u16(), 200 | 400 | 422) {
+            wrong.push(format!("patch {metadata}: {}", patched.text));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let answer = world.post(WIDGETS, &json!({"metadata": {"name": "deep"}, "spec": {"size": 1.5}})).await;
+    assert_eq!(answer.status, 422, "{}", answer.text);
+    let nested = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+    let answer = world.send("POST", WIDGETS, &[], nested).await;
+    assert_eq!(answer.status, 400, "{}", answer.text);
+}

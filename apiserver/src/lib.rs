@@ -9,6 +9,7 @@ pub mod clock;
 pub mod core_kinds;
 mod crd;
 pub mod decode;
+pub mod definitions;
 mod delete;
 pub mod discovery;
 mod documents;

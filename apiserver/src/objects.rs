@@ -23,7 +23,7 @@ use crate::router::Label;
 use crate::selection::Selection;
 use crate::server::State;
 use crate::store::{Key, Object, Snapshot};
-use crate::{delete, documents, scale, watch, write};
+use crate::{definitions, delete, documents, scale, watch, write};
 
 /// Kubernetes' bound for request bodies.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -96,7 +96,7 @@ fn verb(call: &Call) -> Option<&'static str> {
         Method::GET | Method::HEAD if target.watch || (!named && call.query.switch("watch")) => Some("watch"),
         Method::GET | Method::HEAD if part == Some(Subresource::Finalize) => None,
         Method::GET | Method::HEAD => Some(if named { "get" } else { "list" }),
-        _ if target.watch => None,
+        _ if target.watch || definitions::is_definition(&target.kind) => None,
         Method::POST if !named && !target.across_namespaces() => Some("create"),
         Method::PUT if named => Some("update"),
         Method::PATCH if named && part != Some(Subresource::Finalize) => Some("patch"),

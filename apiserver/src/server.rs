@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::schema::Schema;
 use crate::store::Store;
-use crate::{gc, namespaces, reviews, router};
+use crate::{definitions, gc, namespaces, reviews, router};
 
 /// All watches of a server together: each holds a task's worth of memory (some 10 KiB) and a place in a connection.
 const WATCHES_MAX: usize = 8192;
@@ -184,10 +184,11 @@ impl Server {
         &self.state.kinds
     }
 
-    /// Makes the `default` namespace, then collects garbage and empties deleted namespaces until shutdown. A server
+    /// Makes the `default` namespace and publishes the definitions of the kinds, then collects garbage and empties deleted namespaces until shutdown. A server
     /// without it serves, and never finishes a cascading deletion.
     pub async fn run(&self) -> Result<(), Error> {
         namespaces::ensure_default(&self.state).await?;
+        definitions::publish(&self.state).await?;
         gc::run(&self.state).await;
         Ok(())
     }

@@ -10,10 +10,11 @@ use axum::body::Body;
 use axum::routing::get;
 use axum::{Extension, Router};
 use futures::future::BoxFuture;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use crate::world::{WIDGETS, World, widget_named};
+use crate::world::{WIDGETS, World, eventually, widget_named};
 
 const NOTHING: &[&str] = &[];
 
@@ -222,4 +223,27 @@ async fn an_audit_id_is_echoed() {
     let answer = world.send("GET", "/version", &["Audit-Id: abc-1"], "").await;
     assert_eq!(answer.header("audit-id"), "abc-1");
     assert_eq!(answer.json()["major"], "1");
+}
+
+#[tokio::test]
+async fn the_kinds_are_shown_as_definitions_that_nobody_writes() {
+    let world = World::new().await;
+    let all = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let one = format!("{all}/widgets.example.dev");
+    eventually("the definitions", async || world.get(all).await.json()["items"].as_array().unwrap().len() == 2).await;
+    let shown = world.get(&one).await.expect(200);
+    let read: CustomResourceDefinition = serde_json::from_value(shown.clone()).unwrap();
+    let again = apiserver::kind::Kind::from_crd(&read, "t").unwrap();
+    assert_eq!((again.kind.as_str(), again.status, again.columns.len()), ("Widget", true, 4));
+    assert_eq!(again.scale.unwrap().label_selector_path.as_deref(), Some(".status.selector"));
+    let mut watch = world.watch(&format!("{all}?watch=true"), &[]).await;
+    assert_eq!([watch.brief().await, watch.brief().await], ["ADDED gadgets.example.dev", "ADDED widgets.example.dev"]);
+    for method in ["PUT", "PATCH", "DELETE"] {
+        assert_eq!(world.send(method, &one, &[], shown.to_string()).await.status, 405, "{method}");
+    }
+    world.post(all, &shown).await.expect(405);
+    world.delete(all, &Value::Null).await.expect(405);
+    let before = world.store.revision();
+    let next = world.again().await;
+    assert_eq!((next.get(&one).await.expect(200), next.store.revision()), (shown, before), "a restart changes nothing");
 }

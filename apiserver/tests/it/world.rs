@@ -128,6 +128,7 @@ fn kinds() -> Kinds {
     let mut kinds = core_kinds::all();
     kinds.push(Kind::from_crd(&widget(), "example_widgets").unwrap());
     kinds.push(Kind::from_crd(&gadget(), "example_gadgets").unwrap());
+    kinds.push(apiserver::definitions::kind());
     Kinds::new(kinds).unwrap()
 }
 

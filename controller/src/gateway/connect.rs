@@ -116,13 +116,18 @@ async fn next(stream: &mut SplitStream<WebSocket>) -> Result<Heard, End> {
 
 fn heard(text: &str) -> Heard {
     match serde_json::from_str(text) {
-        Ok(message) => Heard::Message(Box::new(message)),
-        Err(error) => {
-            let named = serde_json::from_str::<Value>(text).ok();
-            let named = named.as_ref().and_then(|value| value.get("type")).and_then(Value::as_str);
-            Heard::Unknown(named.map_or_else(|| error.to_string(), |name| format!("{name}: {error}")))
-        }
+        Err(error) => Heard::Unknown(error.to_string()),
+        Ok(value) => match understand(value) {
+            Ok(message) => Heard::Message(Box::new(message)),
+            Err(message) => Heard::Unknown(message),
+        },
     }
+}
+
+/// Reads a message, or says what is wrong with it.
+pub(super) fn understand(value: Value) -> Result<Up, String> {
+    let named = value.get("type").and_then(Value::as_str).unwrap_or("a message without a type").to_owned();
+    serde_json::from_value(value).map_err(|error| format!("{named}: {error}"))
 }
 
 async fn listen(
@@ -178,7 +183,8 @@ impl Speaker<'_> {
         let mut ping = tokio::time::interval_at(Instant::now() + PING_EVERY, PING_EVERY);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = news.fingerprint(self.peer.name());
-        let mut link = self.resume(&hello, &assign::assignment(self.peer.name(), &news.index())).await?;
+        let mut assigned = assign::assignment(self.peer.name(), &news.index());
+        let mut link = self.resume(&hello, &assigned).await?;
         loop {
             tokio::select! {
                 changed = news.changed() => {
@@ -193,15 +199,20 @@ impl Speaker<'_> {
                         continue;
                     }
                     seen = now;
-                    let assigned = assign::assignment(self.peer.name(), &news.index());
+                    assigned = assign::assignment(self.peer.name(), &news.index());
                     let update = link.advance(&assigned);
                     self.tell(&link, &assigned, update).await?;
                 }
                 Some(hello) = hellos.recv() => {
-                    link = self.resume(&hello, &assign::assignment(self.peer.name(), &news.index())).await?;
+                    assigned = assign::assignment(self.peer.name(), &news.index());
+                    link = self.resume(&hello, &assigned).await?;
                 }
                 Some(message) = queued.recv() => self.send(&message).await?,
-                _ = ping.tick() => self.put(Message::Ping(bytes::Bytes::new())).await?,
+                _ = ping.tick() => {
+                    // What cannot be assigned may have waited for long enough by now.
+                    self.gateway.tell_withheld(self.peer, &assigned, link.told());
+                    self.put(Message::Ping(bytes::Bytes::new())).await?;
+                }
             }
         }
     }

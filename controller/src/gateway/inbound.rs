@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crds::Node;
+use crds::{Build, Node};
+use jiff::Timestamp;
 use kube::ResourceExt;
 use node_protocol::{Down, Heartbeat, Observation, Up};
 
@@ -10,6 +11,13 @@ use super::peer::Peer;
 use super::writer::{Subject, is_open};
 use super::{Gateway, report};
 use crate::world::Key;
+
+/// How long a build waits for the Secret that it signs in with: people apply both at once, in any order.
+const SECRET_SECONDS: i64 = 60;
+
+fn waits_since(build: &Build) -> Option<Timestamp> {
+    build.metadata.creation_timestamp.as_ref().map(|created| created.0)
+}
 
 impl Gateway {
     /// Takes in one message and says what to answer. Saying hello is the connection's own business.
@@ -151,8 +159,12 @@ impl Gateway {
                     }
                 }
                 node_protocol::ItemKey::Build(uid) => {
-                    if let Some(build) = index.build(uid) {
-                        tracing::info!(build = build.name_any(), reason = withheld.message, "a build waits");
+                    let now = self.clock().now();
+                    if let Some(build) = index.build(uid)
+                        && waits_since(build).is_some_and(|since| now.duration_since(since).as_secs() >= SECRET_SECONDS)
+                    {
+                        let fields = report::unbuildable(&withheld.message, now);
+                        peer.writer().add(Subject::Build(Key::of(&**build)), uid, fields);
                     }
                 }
                 node_protocol::ItemKey::Route(_) => {}

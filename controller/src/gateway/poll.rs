@@ -6,12 +6,14 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::HeaderMap;
-use node_protocol::{Down, Hello, Poll, PollAnswer};
+use node_protocol::{Down, Hello, PollAnswer};
+use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::error::Refused;
 use super::link::Link;
-use super::{Gateway, assign};
+use super::{Gateway, assign, connect};
 
 /// How long a poll waits for something to say. Proxies give up on an answer after a minute or half of one.
 const WAIT: Duration = Duration::from_secs(25);
@@ -59,21 +61,31 @@ pub(super) async fn assignment(
     Ok(Json(PollAnswer { messages }))
 }
 
+/// A post, message by message: one that this side does not know must not cost the others.
+#[derive(Deserialize)]
+pub(super) struct Posted {
+    #[serde(default)]
+    messages: Vec<Value>,
+}
+
 /// `POST …/{uid}/observed`: what the agent would have said.
 pub(super) async fn observed(
     State(gateway): State<Gateway>,
     Path(uid): Path<String>,
     headers: HeaderMap,
-    body: Result<Json<Poll>, JsonRejection>,
+    body: Result<Json<Posted>, JsonRejection>,
 ) -> Result<Json<PollAnswer>, Refused> {
     let peer = gateway.recognise(&uid, &headers)?;
-    let Json(poll) = body.map_err(|rejection| Refused::bad_request(rejection.body_text()))?;
-    if poll.messages.len() > MESSAGES_MAX {
+    let Json(posted) = body.map_err(|rejection| Refused::bad_request(rejection.body_text()))?;
+    if posted.messages.len() > MESSAGES_MAX {
         return Err(Refused::bad_request("messages: at most 10000 in one post"));
     }
     let mut messages = Vec::new();
-    for message in poll.messages {
-        messages.extend(gateway.hear(&peer, message).await);
+    for message in posted.messages {
+        messages.extend(match connect::understand(message) {
+            Ok(message) => gateway.hear(&peer, message).await,
+            Err(message) => Some(Down::Unknown { message }),
+        });
     }
     Ok(Json(PollAnswer { messages }))
 }

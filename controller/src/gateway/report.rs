@@ -46,6 +46,20 @@ pub fn withheld(reason: &str, message: &str) -> Value {
     json!({ "phase": "Pending", "ready": false, "routed": false, "reason": reason, "message": message })
 }
 
+/// The fields of a Build's status when there is nothing to sign in to its repository with.
+pub fn unbuildable(message: &str, now: Timestamp) -> Value {
+    json!({
+        "phase": "Failed",
+        "finishedAt": whole_second(now).to_string(),
+        "failure": {
+            "reason": "CloneFailed",
+            "message": message,
+            "hint": "make the Secret that spec.source.git.credentials names, with username and password for https or \
+                     ssh-privatekey and known_hosts for ssh, and deploy again",
+        },
+    })
+}
+
 /// The use of an Instance.
 pub fn usage(sample: &UsageSample) -> Value {
     let cpu = Quantity::from_millis(sample.cpu_millis.next_multiple_of(USAGE_CPU_MILLIS));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Web;
-use super::caller::Caller;
+use super::caller::{Caller, unseen};
 use crate::gateway::error::Refused;
 
 type At = Path<(String, String)>;
@@ -50,7 +50,8 @@ pub(super) async fn rollback(caller: Caller, Path(at): At, body: Result<Json<Rol
     let Json(Rollback { release }) = body.map_err(|rejection| Refused::bad_request(rejection.body_text()))?;
     if let Some(name) = &release {
         let releases: Api<Release> = Api::namespaced(caller.0.clone(), &at.0);
-        let theirs = releases.get_opt(name).await?.is_some_and(|release| release.spec.application == at.1);
+        let theirs =
+            releases.get_opt(name).await.map_err(unseen)?.is_some_and(|release| release.spec.application == at.1);
         if !theirs {
             return Err(Refused::not_found(format!("the application {} has no release {name:?}", at.1)));
         }
@@ -74,5 +75,12 @@ pub(super) async fn scale(caller: Caller, Path(at): At, body: Result<Json<Scale>
 async fn change(client: &Client, (namespace, name): &(String, String), patch: Value) -> Answer {
     let applications: Api<Application> = Api::namespaced(client.clone(), namespace);
     let parameters = PatchParams { field_manager: Some("berth".to_owned()), ..PatchParams::default() };
-    Ok(Json(applications.patch(name, &parameters, &Patch::Merge(patch)).await?))
+    match applications.patch(name, &parameters, &Patch::Merge(patch)).await {
+        Ok(application) => Ok(Json(application)),
+        Err(error) => {
+            // Who may not even see it is not told that it is there.
+            applications.get(name).await.map_err(unseen)?;
+            Err(error.into())
+        }
+    }
 }

@@ -13,15 +13,15 @@ use crds::{APPLICATION_LABEL, Application, Build, Instance};
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
 use http::header;
-use kube::api::{Api, ListParams};
 use kube::ResourceExt;
+use kube::api::{Api, ListParams};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::Web;
-use super::caller::Caller;
+use super::caller::{Caller, unseen};
 use super::lines::Lines;
 use crate::gateway::error::Refused;
 use crate::gateway::{Gateway, LogStream, LogWanted, Piece};
@@ -78,7 +78,7 @@ pub(super) async fn application(
     let Query(wanted) = wanted.map_err(|rejection| Refused::bad_request(rejection.body_text()))?;
     let log = wanted.log()?;
     let applications: Api<Application> = Api::namespaced(caller.0.clone(), &namespace);
-    let uid = applications.get(&name).await?.uid();
+    let uid = applications.get(&name).await.map_err(unseen)?.uid();
     let listed = ListParams::default().labels(&format!("{APPLICATION_LABEL}={name}"));
     let mut instances = Api::<Instance>::namespaced(caller.0, &namespace).list(&listed).await?.items;
     instances.retain(|instance| wanted.instance.as_ref().is_none_or(|only| *only == instance.name_any()));
@@ -179,7 +179,7 @@ pub(super) async fn build(
     let Query(wanted) = wanted.map_err(|rejection| Refused::bad_request(rejection.body_text()))?;
     let follow = is_on(wanted.follow.as_ref());
     let builds: Api<Build> = Api::namespaced(caller.0, &namespace);
-    let uid = builds.get(&name).await?.uid().unwrap_or_default();
+    let uid = builds.get(&name).await.map_err(unseen)?.uid().unwrap_or_default();
     let kept =
         Kept { gateway: web.gateway, uid: uid.clone(), key: Key::new(namespace, &*name), from: 0, follow, done: false };
     let texts = Box::pin(stream::unfold(kept, async |mut kept| Some((kept.next().await?, kept))));

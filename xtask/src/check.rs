@@ -19,6 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("node-agent", &["crds", "node-protocol"]),
     ("cli", &["crds", "apiserver", "controller", "node-protocol", "node-agent"]),
     ("e2e", &["crds", "apiserver", "controller", "node-protocol", "node-agent", "cli"]),
+    ("bench", &["crds", "apiserver", "controller", "node-protocol", "node-agent", "cli", "e2e"]),
     ("xtask", &["crds"]),
 ];
 

@@ -369,14 +369,12 @@ fn keep_running(
 
 /// Why an instance that keeps ending is given up.
 fn crash_loop(container: &Container) -> (&'static str, String) {
-    if container.out_of_memory {
-        (
-            "OutOfMemory",
-            format!("restarted {RESTARTS_MAX} times within 5 minutes, and again used more memory than it has"),
-        )
-    } else {
-        let code = container.exit_code.unwrap_or_default();
-        ("CrashLoop", format!("restarted {RESTARTS_MAX} times within 5 minutes, and ended again with code {code}"))
+    let often = format!("restarted {RESTARTS_MAX} times within 5 minutes");
+    match container.exit_code.unwrap_or_default() {
+        _ if container.out_of_memory => ("OutOfMemory", format!("{often}, and again used more memory than it has")),
+        // What shells and Docker's first process answer for a program that is not there or cannot be run.
+        code @ (126 | 127) => ("StartFailed", format!("its start command cannot be run (exit code {code})")),
+        code => ("CrashLoop", format!("{often}, and ended again with code {code}")),
     }
 }
 

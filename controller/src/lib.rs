@@ -23,6 +23,8 @@ pub mod release;
 pub mod runtime;
 pub mod scheduler;
 pub mod series;
+#[cfg(test)]
+mod simulation;
 pub mod source;
 pub mod step;
 pub mod task;

@@ -5,13 +5,22 @@ use std::sync::Arc;
 
 use crds::build::BuildPhase;
 use crds::condition::Verdict;
-use crds::{Application, Release};
+use crds::{Application, Build, Release};
 use kube::ResourceExt;
 
 use super::content::{self, Image};
 use super::status::{BUILD_SUCCEEDED, READY};
 use super::{Observed, is_available};
 use crate::step::Object;
+
+/// On a build that was cancelled because another was wanted: which one. Without it, a person cancelled it.
+pub(super) const SUPERSEDED_ANNOTATION: &str = "berth.dev/superseded-by";
+
+/// Whether a build was ended only because another was wanted.
+pub(super) fn is_superseded(build: &Build) -> bool {
+    let cancelled = build.status.as_ref().is_some_and(|status| status.phase == BuildPhase::Cancelled);
+    cancelled && build.annotations().contains_key(SUPERSEDED_ANNOTATION)
+}
 
 /// What an application asks for.
 pub(super) struct Decision {
@@ -166,6 +175,9 @@ impl Decision {
             BuildPhase::Failed => {
                 let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                 say(Some(false), "BuildFailed", format!("{name}: {}: {}{hint}", failure.reason, failure.message))
+            }
+            BuildPhase::Cancelled if is_superseded(present) => {
+                say(None, "Building", format!("{name} is wanted again and is to be built anew"))
             }
             BuildPhase::Cancelled => say(Some(false), "Cancelled", format!("{name} was cancelled")),
             BuildPhase::Pending => say(None, "Building", format!("{name} waits for its turn")),

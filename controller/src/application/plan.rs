@@ -72,9 +72,14 @@ fn make(decision: &Decision) -> Vec<Step> {
     decision.make.clone().map(Step::Create).into_iter().chain([note]).collect()
 }
 
-/// Ends builds that something newer has taken the place of.
+/// Ends builds that something newer has taken the place of. One that was ended so and is wanted again after all makes
+/// room for another of its name.
 fn cancel(decision: &Decision, observed: &Observed) -> Vec<Step> {
     let Some(wanted) = &decision.build else { return Vec::new() };
+    let back = observed.builds.iter().find(|build| build.name_any() == *wanted);
+    if let Some(build) = back.filter(|build| decide::is_superseded(build) && !is_deleted(&***build)) {
+        return vec![Step::Delete(Target::exactly(&**build))];
+    }
     let superseded = |build: &&Arc<Build>| {
         let finished = build.status.as_ref().is_some_and(|status| status.phase.is_final());
         !finished
@@ -86,7 +91,10 @@ fn cancel(decision: &Decision, observed: &Observed) -> Vec<Step> {
         [
             Step::Patch {
                 of: Target::of(&**build),
-                patch: json!({ "metadata": { "annotations": { CANCEL_ANNOTATION: "true" } } }),
+                patch: json!({ "metadata": { "annotations": {
+                    CANCEL_ANNOTATION: "true",
+                    decide::SUPERSEDED_ANNOTATION: wanted,
+                } } }),
             },
             Note::normal("BuildSuperseded", format!("{} is cancelled: {wanted} takes its place", build.name_any())),
         ]
@@ -166,8 +174,13 @@ fn tail(text: &str, bytes_max: usize) -> &str {
 fn roll(application: &Application, observed: &Observed, decision: &Decision) -> Vec<Step> {
     let mut instances: Vec<&Arc<Instance>> =
         observed.instances.iter().filter(|instance| !is_deleted(&***instance)).collect();
-    // The lowest ordinals are kept longest; what does not answer goes before what does.
-    instances.sort_by_key(|instance| (instance.spec.ordinal, instance.name_any()));
+    // What is kept longest comes first: the newer release, then the lower ordinal. Whoever looks at an older copy of the
+    // world begins with the same ones, which are gone already, and does no harm.
+    let number = |instance: &Instance| {
+        let release = observed.releases.iter().find(|release| release.name_any() == instance.spec.release);
+        release.map_or(0, |release| release.spec.number)
+    };
+    instances.sort_by_key(|instance| (std::cmp::Reverse(number(instance)), instance.spec.ordinal, instance.name_any()));
     let Some(target) = &decision.target else {
         // Nothing is known that should run. Only what was given up is removed: the rest may belong to a release that
         // has not been heard of yet.

@@ -40,7 +40,8 @@ pub(super) fn status(application: &Application, observed: &Observed) -> Status {
     let ready = alive.iter().filter(|instance| is_available(instance)).count();
     let rolled_out = rolled_out(&decision, &alive);
     let active = match &decision.target {
-        Some(target) if rolled_out.status == Some(true) => Some(target.name_any()),
+        // One that never ran has not shown that it can serve.
+        Some(target) if rolled_out.status == Some(true) && decision.wanted > 0 => Some(target.name_any()),
         _ => decision.serving.as_ref().map(|serving| serving.name_any()),
     };
     let verdicts = if is_deleted(application) {

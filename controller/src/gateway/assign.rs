@@ -198,13 +198,11 @@ fn runtimes(build: &Build, index: &Index) -> Vec<RuntimeChoice> {
         run_image: runtime.spec.run_image.clone(),
         presets: runtime.spec.presets.clone(),
     };
-    match &build.spec.runtime {
-        Some(name) => index.runtimes.get(name).map(|runtime| choice(name, runtime)).into_iter().collect(),
-        None => {
-            let active = index.runtimes.iter().filter(|(_, runtime)| runtime.spec.active);
-            active.map(|(name, runtime)| choice(name, runtime)).collect()
-        }
+    if let Some(name) = &build.spec.runtime {
+        return index.runtimes.get(name).map(|runtime| choice(name, runtime)).into_iter().collect();
     }
+    let active = index.runtimes.iter().filter(|(_, runtime)| runtime.spec.active);
+    active.map(|(name, runtime)| choice(name, runtime)).collect()
 }
 
 fn plain_access(build: &Build) -> GitAccess {

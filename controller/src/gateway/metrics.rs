@@ -61,12 +61,6 @@ impl Metrics {
         self.refused.with_label_values(&[reason]).inc();
     }
 
-    /// How often something was refused for a reason.
-    #[cfg(test)]
-    pub(super) fn refusals(&self, reason: &str) -> u64 {
-        self.refused.with_label_values(&[reason]).get()
-    }
-
     pub(super) fn log_bytes(&self, what: &str, bytes: u64) {
         self.log_bytes.with_label_values(&[what]).inc_by(bytes);
     }

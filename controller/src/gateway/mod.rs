@@ -54,7 +54,7 @@ use self::register::Throttle;
 /// Changes that come together are answered together. Two milliseconds are nothing beside a container's start.
 const DEBOUNCE: Duration = Duration::from_millis(2);
 /// How often logs of builds that are gone are cleared away.
-const CLEAR_EVERY: Duration = Duration::from_secs(300);
+const CLEAR_EVERY: Duration = Duration::from_mins(5);
 
 /// The gateway; clones are the same one.
 #[derive(Clone)]
@@ -89,20 +89,26 @@ pub struct LogStream {
     stream: u64,
     peer: Arc<Peer>,
     pieces: mpsc::Receiver<Piece>,
+    /// Whether the agent has ended it, and need not be told to.
+    ended: bool,
 }
 
 impl LogStream {
     /// The next piece; `None` after the end.
     pub async fn next(&mut self) -> Option<Piece> {
-        self.pieces.recv().await
+        let piece = self.pieces.recv().await;
+        self.ended |= matches!(piece, None | Some(Piece::End(_)));
+        piece
     }
 }
 
 impl Drop for LogStream {
     fn drop(&mut self) {
         self.pieces.close();
-        // If this cannot be sent, the next piece is answered with it.
-        self.peer.send(Down::CloseStream { stream: self.stream });
+        if !self.ended {
+            // If this cannot be sent, the next piece is answered with it.
+            self.peer.send(Down::CloseStream { stream: self.stream });
+        }
     }
 }
 
@@ -222,7 +228,7 @@ impl Gateway {
             previous: wanted.previous,
         };
         let sent = peer.send(Down::OpenStream(open));
-        let log = LogStream { stream, peer, pieces };
+        let log = LogStream { stream, peer, pieces, ended: false };
         if sent { Ok(log) } else { Err(offline()) }
     }
 

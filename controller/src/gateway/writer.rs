@@ -75,18 +75,10 @@ impl Writer {
                 }
                 continue;
             }
-            let failed: Vec<(Subject, Pending)> = futures::stream::iter(batch)
-                .map(async |(subject, entry)| match write(hub, metrics, &subject, &entry).await {
-                    Ok(()) => None,
-                    Err(error) => {
-                        tracing::warn!(?subject, %error, "a report cannot be written; trying again");
-                        Some((subject, entry))
-                    }
-                })
-                .buffer_unordered(AT_ONCE)
-                .filter_map(async |failed| failed)
-                .collect()
-                .await;
+            let writes = batch.into_iter().map(|(subject, entry)| attempt(hub, metrics, subject, entry));
+            let tried: Vec<Option<(Subject, Pending)>> =
+                futures::stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+            let failed: Vec<(Subject, Pending)> = tried.into_iter().flatten().collect();
             if failed.is_empty() {
                 pause = PAUSE;
                 continue;
@@ -118,6 +110,13 @@ impl Writer {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Subject, Pending>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Writes one report; gives it back if it must be tried again.
+async fn attempt(hub: &Hub, metrics: &Metrics, subject: Subject, entry: Pending) -> Option<(Subject, Pending)> {
+    let error = write(hub, metrics, &subject, &entry).await.err()?;
+    tracing::warn!(?subject, %error, "a report cannot be written; trying again");
+    Some((subject, entry))
 }
 
 async fn write(hub: &Hub, metrics: &Metrics, subject: &Subject, entry: &Pending) -> Result<(), kube::Error> {

@@ -30,7 +30,7 @@ use crate::world::Key;
 /// Pieces that wait for the reader's connection; further ones wait in the stream, which is bounded too.
 const WAITING: usize = 8;
 /// Whoever reads for long is asked again whether they may.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+const ASK_AGAIN: Duration = Duration::from_mins(1);
 /// The last of a build's log may come after the word that it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -126,19 +126,20 @@ fn open(
 
 /// One instance's log as text.
 fn read(log: LogStream, lines: Lines) -> BoxStream<'static, String> {
-    let next = async |(mut log, mut lines): (LogStream, Lines)| {
-        let shown = match log.next().await? {
-            Piece::Text { text, dropped: 0 } => lines.add(&text),
-            Piece::Text { text, dropped } => {
-                let remark = lines.remark(&format!("{dropped} bytes are missing: this reader was too slow"));
-                remark + &lines.add(&text)
-            }
-            Piece::End(None) => lines.end(),
-            Piece::End(Some(why)) => lines.remark(&format!("the log ends here: {why}")),
-        };
-        Some((shown, (log, lines)))
-    };
     stream::unfold((log, lines), next).boxed()
+}
+
+async fn next((mut log, mut lines): (LogStream, Lines)) -> Option<(String, (LogStream, Lines))> {
+    let shown = match log.next().await? {
+        Piece::Text { text, dropped: 0 } => lines.add(&text),
+        Piece::Text { text, dropped } => {
+            let remark = lines.remark(&format!("{dropped} bytes are missing: this reader was too slow"));
+            remark + &lines.add(&text)
+        }
+        Piece::End(None) => lines.end(),
+        Piece::End(Some(why)) => lines.remark(&format!("the log ends here: {why}")),
+    };
+    Some((shown, (log, lines)))
 }
 
 /// Passes texts on as long as the reader is there and still may read.
@@ -182,7 +183,7 @@ pub(super) async fn build(
     let uid = builds.get(&name).await.map_err(unseen)?.uid().unwrap_or_default();
     let kept =
         Kept { gateway: web.gateway, uid: uid.clone(), key: Key::new(namespace, &*name), from: 0, follow, done: false };
-    let texts = Box::pin(stream::unfold(kept, async |mut kept| Some((kept.next().await?, kept))));
+    let texts = Box::pin(stream::unfold(kept, Kept::part));
     let still = move || {
         let (builds, name, uid) = (builds.clone(), name.clone(), uid.clone());
         async move { matches!(builds.get(&name).await, Ok(found) if found.uid().as_deref() == Some(&uid)) }
@@ -201,6 +202,10 @@ struct Kept {
 }
 
 impl Kept {
+    async fn part(mut self) -> Option<(String, Self)> {
+        Some((self.next().await?, self))
+    }
+
     /// The next part; `None` at the end, which for one who follows is when the build has ended.
     async fn next(&mut self) -> Option<String> {
         let mut more = self.gateway.series().follow_build_log(&self.uid);

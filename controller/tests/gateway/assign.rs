@@ -26,7 +26,7 @@ pub(crate) fn application(namespace: &str, name: &str, uid: &str, created: i64, 
     .unwrap()
 }
 
-pub(crate) fn instance(namespace: &str, name: &str, uid: &str, application: &str, node: &str, env: Value) -> Instance {
+pub(crate) fn instance(namespace: &str, name: &str, uid: &str, application: &str, node: &str, env: &Value) -> Instance {
     serde_json::from_value(json!({
         "apiVersion": "berth.dev/v1alpha1", "kind": "Instance",
         "metadata": { "namespace": namespace, "name": name, "uid": uid },
@@ -102,8 +102,8 @@ fn an_instance_is_told_all_that_it_needs() {
     let objects = Objects {
         applications: arcs([application("acme", "web", "app-1", 10, &[])]),
         instances: arcs([
-            instance("acme", "web-0", "i-1", "web", "a", from_secret("KEY", "web", "key")),
-            instance("acme", "web-1", "i-2", "web", "b", json!([])),
+            instance("acme", "web-0", "i-1", "web", "a", &from_secret("KEY", "web", "key")),
+            instance("acme", "web-1", "i-2", "web", "b", &json!([])),
         ]),
         secrets: arcs([secret("acme", "web", &[("key", "hunter2")])]),
         ..Objects::default()
@@ -123,7 +123,7 @@ fn an_instance_is_told_all_that_it_needs() {
 #[test]
 fn without_its_secret_an_instance_waits_and_says_so_but_can_always_be_stopped() {
     let check = |secrets: Vec<Secret>, deleted: bool| {
-        let mut instance = instance("acme", "web-0", "i-1", "web", "a", from_secret("KEY", "web", "key"));
+        let mut instance = instance("acme", "web-0", "i-1", "web", "a", &from_secret("KEY", "web", "key"));
         if deleted {
             instance.metadata.deletion_timestamp = Some(crds::condition::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
         }
@@ -163,11 +163,11 @@ fn a_domain_belongs_to_the_oldest_application_that_claims_it() {
             ),
         ]),
         instances: arcs([
-            instance("new", "i", "i-1", "web", "a", json!([])),
-            instance("old", "i", "i-2", "web", "a", json!([])),
-            instance("same", "ia", "i-3", "a", "a", json!([])),
-            instance("same", "ib", "i-4", "b", "a", json!([])),
-            instance("evil", "i", "i-5", "web", "a", json!([])),
+            instance("new", "i", "i-1", "web", "a", &json!([])),
+            instance("old", "i", "i-2", "web", "a", &json!([])),
+            instance("same", "ia", "i-3", "a", "a", &json!([])),
+            instance("same", "ib", "i-4", "b", "a", &json!([])),
+            instance("evil", "i", "i-5", "web", "a", &json!([])),
         ]),
         ..Objects::default()
     };
@@ -185,7 +185,7 @@ fn a_domain_belongs_to_the_oldest_application_that_claims_it() {
 fn an_application_without_instances_here_has_no_route_here() {
     let objects = Objects {
         applications: arcs([application("acme", "web", "app-1", 10, &[])]),
-        instances: arcs([instance("acme", "web-0", "i-1", "web", "b", json!([]))]),
+        instances: arcs([instance("acme", "web-0", "i-1", "web", "b", &json!([]))]),
         ..Objects::default()
     };
     assert_eq!(assigned("a", objects.clone()).items.len(), 0);
@@ -274,7 +274,7 @@ fn world() -> impl Strategy<Value = Objects> {
                 objects.applications.push(Arc::new(application(namespace, &name, &uid, created, &domains)));
             }
             let env = from_secret("KEY", &format!("secret-{secret}"), "key");
-            let mut placed = instance(namespace, &format!("i-{number}"), &format!("uid-i-{number}"), &name, node, env);
+            let mut placed = instance(namespace, &format!("i-{number}"), &format!("uid-i-{number}"), &name, node, &env);
             let time = Some(crds::condition::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
             placed.metadata.deletion_timestamp = time.filter(|_| deleted);
             objects.instances.push(Arc::new(placed));

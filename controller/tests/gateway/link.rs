@@ -62,7 +62,7 @@ fn an_agent_that_has_something_else_is_told_the_whole_above_both_revisions() {
 fn what_runs_keeps_its_values_when_their_secret_changes_or_goes() {
     let env = json!([{ "name": "KEY", "valueFrom": { "secretKeyRef": { "name": "web", "key": "key" } } }]);
     let at = |secrets: &[&str]| {
-        let instance = instance("acme", "web-0", "i-1", "web", "a", env.clone());
+        let instance = instance("acme", "web-0", "i-1", "web", "a", &env);
         let secrets = secrets.iter().map(|value| secret("acme", "web", &[("key", value)]));
         assigned(
             "a",

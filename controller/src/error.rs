@@ -27,7 +27,7 @@ const CHANGED: Duration = Duration::from_millis(5);
 /// The first pause after a refusal.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The longest: a person who repaired something should not wait longer.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
 
 impl Error {
     /// When to try again after so many failures in a row, the first being 1.

@@ -48,7 +48,7 @@ use crate::metrics::Metrics;
 pub use crate::world::World;
 
 /// Everything is looked at again this often, though nothing should need it.
-const RESYNC: Duration = Duration::from_secs(600);
+const RESYNC: Duration = Duration::from_mins(10);
 
 /// What a controller is told from outside.
 pub struct Options {

@@ -60,7 +60,8 @@ pub(super) fn build(application: &Application, observed: &Observed) -> Option<Re
     };
     let name = names::joined(&application.name_any(), &hash::short(&content, DIGITS));
     let made = observed.builds.iter().any(|build| build.name_any() == name);
-    if commit.is_none() && !(made && !git.auto_deploy) {
+    // A build that does not follow the branch and was made already needs no look at it.
+    if commit.is_none() && (git.auto_deploy || !made) {
         return Some(Err(match source.and_then(|source| source.error.as_deref()) {
             Some(error) => Verdict::new(BUILD_SUCCEEDED, Some(false), "SourceUnreachable", error),
             None => Verdict::new(

@@ -95,14 +95,13 @@ pub(super) fn decide(application: &Application, observed: &Observed) -> Decision
     if let Some(name) = &application.spec.release {
         decision.build_verdict =
             Verdict::new(BUILD_SUCCEEDED, Some(true), "Pinned", format!("it stays on the release {name}"));
-        match observed.releases.iter().find(|release| release.name_any() == *name) {
-            Some(release) => decision.aim(application, release),
-            None => {
-                let mut there: Vec<_> = observed.releases.iter().collect();
-                there.sort_by_key(|release| std::cmp::Reverse(release.spec.number));
-                let there: Vec<String> = there.into_iter().map(|release| release.name_any()).collect();
-                decision.trouble = Some(content::not_found("ReleaseNotFound", "release", name, &there));
-            }
+        if let Some(release) = observed.releases.iter().find(|release| release.name_any() == *name) {
+            decision.aim(application, release);
+        } else {
+            let mut there: Vec<_> = observed.releases.iter().collect();
+            there.sort_by_key(|release| std::cmp::Reverse(release.spec.number));
+            let there: Vec<String> = there.into_iter().map(|release| release.name_any()).collect();
+            decision.trouble = Some(content::not_found("ReleaseNotFound", "release", name, &there));
         }
         return decision;
     }

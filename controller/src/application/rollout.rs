@@ -83,9 +83,9 @@ pub(super) fn moves(goal: Goal, slots: &[Slot]) -> Moves {
     let mut ones = positions(&|slot| slot.kind == SlotKind::Current && !slot.available);
     ones.extend(positions(&|slot| slot.kind == SlotKind::Current && slot.available));
     delete.extend(ones.into_iter().take(surplus));
-    if surplus > 0 {
-        delete.extend(positions(&|slot| slot.kind == SlotKind::Failed { current: true, due: false }));
-    }
+    let idle = (current + waiting).saturating_sub(goal.wanted);
+    let failed = positions(&|slot| slot.kind == SlotKind::Failed { current: true, due: false });
+    delete.extend(failed.into_iter().take(idle));
 
     if goal.wanted == 0 {
         delete.extend(positions(&|slot| slot.kind == SlotKind::Old));
@@ -159,6 +159,8 @@ mod tests {
         check(goal(3, 0, 1), "OO", 1, &[]);
         check(goal(1, 0, 1), "O", 0, &[0]);
         check(goal(0, 1, 0), "OC", 0, &[0, 1]);
+        check(goal(0, 1, 0), "w", 0, &[0]);
+        check(one, "wC", 0, &[0]);
     }
 
     fn any_slots() -> impl Strategy<Value = Vec<Slot>> {

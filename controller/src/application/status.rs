@@ -118,7 +118,11 @@ fn rolled_out(decision: &Decision, alive: &[&Instance]) -> Verdict {
         alive.iter().partition(|instance| instance.spec.release == name);
     let available = new.iter().filter(|instance| is_available(instance)).count();
     if available >= decision.wanted && old.is_empty() {
-        return say(Some(true), "RolledOut", format!("{name} serves"));
+        let message = match decision.wanted {
+            0 => format!("no instance of another release than {name} is left"),
+            _ => format!("{name} serves"),
+        };
+        return say(Some(true), "RolledOut", message);
     }
     let why = new.iter().filter(|instance| !is_available(instance)).find_map(|instance| {
         let ready = condition::find(&instance.status.as_ref()?.conditions, READY)?;

@@ -77,7 +77,7 @@ pub fn is_lost(world: &World, name: &str, now: Timestamp) -> bool {
 /// Why nothing may be placed on a node, if so.
 pub fn closed(node: &Node) -> Option<Closed> {
     let conditions = node.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    if !condition::find(conditions, condition::READY).is_some_and(|ready| ready.status != "Unknown") {
+    if condition::find(conditions, condition::READY).is_none_or(|ready| ready.status == "Unknown") {
         return Some(Closed::Silent);
     }
     if !condition::is_true(conditions, super::status::DOCKER) {

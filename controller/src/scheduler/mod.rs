@@ -3,7 +3,7 @@
 mod ledger;
 mod place;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use ledger::{Ledger, amount, request};
 pub use place::{Amount, Candidate, Closed, Refusal, Refused, Request, place};

@@ -7,6 +7,8 @@ mod machines;
 mod replica;
 mod store;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use self::dice::Dice;
@@ -43,7 +45,7 @@ struct Run {
     weather: Weather,
     seed: u64,
     /// How often each kind of fault was met, so that a test can show that it was.
-    met: std::collections::BTreeMap<&'static str, usize>,
+    met: BTreeMap<&'static str, usize>,
 }
 
 impl Run {
@@ -56,17 +58,17 @@ impl Run {
         for (name, memory) in [("small", "128Mi"), ("big", "512Mi")] {
             let spec = json!({ "cpu": "100m", "memory": memory, "disk": "1Gi", "pricePerHour": "0.01",
                 "maxInstances": 10, "for": "Application", "currency": "EUR", "active": true });
-            store.create(Noun::Plan, object("Plan", json!({ "name": name }), spec)).unwrap();
+            store.create(Noun::Plan, object("Plan", &json!({ "name": name }), &spec)).unwrap();
         }
         let mut dice = Dice::new(seed);
         for name in APPLICATIONS {
             let source = if dice.one_in(2) { git("main") } else { image("app:1") };
             let metadata = json!({ "name": name, "namespace": "acme" });
             let spec = json!({ "source": source, "plan": "small", "instances": 1, "running": true });
-            store.create(Noun::Application, object("Application", metadata, spec)).unwrap();
+            store.create(Noun::Application, object("Application", &metadata, &spec)).unwrap();
         }
         let controllers = (0..weather.controllers).map(|_| Replica::new(&store)).collect();
-        Self { store, controllers, machines: Machines::default(), dice, weather, seed, met: Default::default() }
+        Self { store, controllers, machines: Machines::default(), dice, weather, seed, met: BTreeMap::new() }
     }
 
     /// One thing happens.
@@ -197,7 +199,7 @@ impl Run {
                         let (weather, seed) = (self.weather, self.seed);
                         done |=
                             self.controllers[controller].reconcile(&mut self.store, noun, &key, None, |store, step| {
-                                judge(store, step, weather, seed)
+                                judge(store, step, weather, seed);
                             });
                         self.controllers[controller].deliver_all(&self.store);
                     }
@@ -312,7 +314,7 @@ fn judge(store: &Store, step: &Step, weather: Weather, seed: u64) {
     assert!(others.count() > 0, "seed {seed}: {} was the last of {application} that answered", of.key);
 }
 
-fn object(kind: &str, metadata: Value, spec: Value) -> Value {
+fn object(kind: &str, metadata: &Value, spec: &Value) -> Value {
     json!({ "apiVersion": "berth.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec })
 }
 
@@ -332,8 +334,8 @@ fn source_report(application: &Value, commit: usize) -> Value {
 }
 
 /// Runs seeds one after the other; says which faults were met how often.
-fn runs(seeds: std::ops::Range<u64>, weather: Weather) -> std::collections::BTreeMap<&'static str, usize> {
-    let mut met: std::collections::BTreeMap<&'static str, usize> = Default::default();
+fn runs(seeds: std::ops::Range<u64>, weather: Weather) -> BTreeMap<&'static str, usize> {
+    let mut met: BTreeMap<&'static str, usize> = BTreeMap::new();
     for seed in seeds {
         let mut run = Run::new(seed, weather);
         for _ in 0..STEPS {

@@ -61,12 +61,10 @@ fn embedded(address: IpAddr) -> Option<Ipv4Addr> {
         Ipv4Addr::new(a, b, c, d)
     };
     match segments {
-        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(of(high, low)),
-        [0, 0, 0, 0, 0, 0, high, low] if address != Ipv6Addr::LOCALHOST && address != Ipv6Addr::UNSPECIFIED => {
+        _ if matches!(address, Ipv6Addr::LOCALHOST | Ipv6Addr::UNSPECIFIED) => None,
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, .., high, low] | [0x2002, high, low, ..] => {
             Some(of(high, low))
         }
-        [0x64, 0xff9b, .., high, low] => Some(of(high, low)),
-        [0x2002, high, low, ..] => Some(of(high, low)),
         _ => None,
     }
 }

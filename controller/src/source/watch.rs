@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(30);
 /// The first pause after a failure; it doubles.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause after failures: whoever repairs a repository or a Secret waits no longer.
-const PAUSE_MAX: Duration = Duration::from_secs(120);
+const PAUSE_MAX: Duration = Duration::from_mins(2);
 
 /// A branch, and the Secret that signs in to its repository. Applications with the same are served by one look.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

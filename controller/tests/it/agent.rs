@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crds::{Application, Build, Instance};
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ pub(crate) async fn run(client: Client, node: String, shutdown: CancellationToke
 async fn look(client: &Client, node: &str) -> Result<(), kube::Error> {
     let instances: Api<Instance> = Api::all(client.clone());
     let mut routed: BTreeMap<String, bool> = BTreeMap::new();
-    for instance in instances.list(&Default::default()).await?.items {
+    for instance in instances.list(&ListParams::default()).await?.items {
         if instance.spec.node_name.as_deref() != Some(node) {
             continue;
         }
@@ -49,7 +49,7 @@ async fn look(client: &Client, node: &str) -> Result<(), kube::Error> {
         }
     }
     let applications: Api<Application> = Api::default_namespaced(client.clone());
-    for application in applications.list(&Default::default()).await?.items {
+    for application in applications.list(&ListParams::default()).await?.items {
         let ready = routed.contains_key(&application.name_any());
         let host = controller::Settings { platform_domain: "apps.example.com".to_owned(), public_port: None }
             .host("default", &application.name_any());
@@ -61,7 +61,7 @@ async fn look(client: &Client, node: &str) -> Result<(), kube::Error> {
         }
     }
     let builds: Api<Build> = Api::default_namespaced(client.clone());
-    for build in builds.list(&Default::default()).await?.items {
+    for build in builds.list(&ListParams::default()).await?.items {
         let status = build.status.clone().unwrap_or_default();
         if status.phase.is_final() || status.node.as_deref() != Some(node) {
             continue;

@@ -3,7 +3,7 @@
 use crds::{Application, Build, Instance, Release};
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
-use kube::api::Api;
+use kube::api::{Api, DeleteParams, ListParams};
 use serde_json::json;
 
 use crate::platform::{Platform, active, condition, is, names, prebuilt};
@@ -20,7 +20,7 @@ async fn a_prebuilt_image_is_served_and_leaves_nothing_behind() {
     assert_eq!(one.name_any(), format!("{}-0", active(&web)));
     assert_eq!(one.spec.node_name.as_deref(), Some("n1"));
 
-    platform.namespaced::<Application>().delete("web", &Default::default()).await.unwrap();
+    platform.namespaced::<Application>().delete("web", &DeleteParams::default()).await.unwrap();
     platform
         .eventually("everything is gone", async || {
             let api = platform.namespaced::<Application>();
@@ -30,7 +30,7 @@ async fn a_prebuilt_image_is_served_and_leaves_nothing_behind() {
     assert_eq!(names(&platform.instances().await), Vec::<String>::new());
     platform
         .eventually("its releases are gone", async || {
-            platform.namespaced::<Release>().list(&Default::default()).await.unwrap().items.is_empty()
+            platform.namespaced::<Release>().list(&ListParams::default()).await.unwrap().items.is_empty()
         })
         .await;
 }
@@ -74,7 +74,7 @@ async fn a_release_that_does_not_start_is_given_up_and_the_old_one_serves_on() {
     platform
         .eventually("the last log lines are told", async || {
             let events: Api<Event> = platform.namespaced();
-            let events = events.list(&Default::default()).await.unwrap().items;
+            let events = events.list(&ListParams::default()).await.unwrap().items;
             events.iter().any(|event| {
                 event.reason.as_deref() == Some("RolloutFailed")
                     && event.note.as_deref().is_some_and(|note| note.contains("Error: no such module"))
@@ -119,7 +119,7 @@ async fn a_commit_is_built_and_rolled_out_and_a_broken_one_is_not() {
     platform.status(&api, "shop", source("main", "2")).await;
     let shop = platform.until("shop", "the commit serves", |shop| active(shop) != first).await;
     let second = active(&shop);
-    let builds = platform.namespaced::<Build>().list(&Default::default()).await.unwrap().items;
+    let builds = platform.namespaced::<Build>().list(&ListParams::default()).await.unwrap().items;
     let newest = shop.status.as_ref().unwrap().latest_build.clone();
     let newest = builds.iter().find(|build| Some(build.name_any()) == newest).unwrap();
     assert_eq!(newest.spec.trigger, crds::build::Trigger::Push);
@@ -143,9 +143,9 @@ async fn an_application_can_be_stopped_and_scaled_and_a_plan_in_use_stays() {
     let four = |web: &Application| web.status.as_ref().is_some_and(|status| status.instances.ready == 4);
     platform.until("web", "four run", four).await;
     let plans = platform.cluster::<crds::Plan>();
-    plans.delete("small", &Default::default()).await.unwrap();
+    plans.delete("small", &DeleteParams::default()).await.unwrap();
     let plan = plans.get("small").await.unwrap();
     assert!(plan.metadata.deletion_timestamp.is_some(), "it goes when nothing uses it");
-    let instances = platform.namespaced::<Instance>().list(&Default::default()).await.unwrap().items;
+    let instances = platform.namespaced::<Instance>().list(&ListParams::default()).await.unwrap().items;
     assert!(instances.iter().all(|instance| instance.metadata.deletion_timestamp.is_none()));
 }

@@ -9,7 +9,7 @@ use apiserver::{Identity, Kinds, Server, core_kinds};
 use controller::clock::Clock;
 use controller::{Controller, Options, Settings, World};
 use crds::{Application, Instance, Node, Plan};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use prometheus::Registry;
 use serde::Serialize;
@@ -114,13 +114,11 @@ impl Platform {
                 let _any = tokio::time::timeout(Duration::from_millis(200), changed.changed()).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(application) => application,
-            Err(_) => {
-                let application = api.get(name).await.unwrap();
-                panic!("not in time: {what}\n{}", serde_json::to_string_pretty(&application).unwrap())
-            }
+        if let Ok(application) = tokio::time::timeout(PATIENCE, search).await {
+            return application;
         }
+        let application = api.get(name).await.unwrap();
+        panic!("not in time: {what}\n{}", serde_json::to_string_pretty(&application).unwrap())
     }
 
     /// Waits for anything at all.
@@ -135,7 +133,7 @@ impl Platform {
     }
 
     pub(crate) async fn instances(&self) -> Vec<Instance> {
-        self.namespaced::<Instance>().list(&Default::default()).await.unwrap().items
+        self.namespaced::<Instance>().list(&ListParams::default()).await.unwrap().items
     }
 }
 

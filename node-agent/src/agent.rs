@@ -21,7 +21,7 @@ use crate::garbage;
 use crate::history::Histories;
 use crate::labels;
 use crate::machine::{Builder, Container, Containers, Error, LogSink, Network, Router};
-use crate::observed::{Health, ImageState, Observed, Subject, address, label};
+use crate::observed::{Health, History, ImageState, Observed, Subject, address, label};
 use crate::plan::{self, Purpose, Step};
 use crate::probe::{self, Finding, Target};
 use crate::snapshot::Snapshot;
@@ -34,7 +34,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 /// Time between two tries to reach a Docker that does not answer.
 const ENGINE_RETRY: Duration = Duration::from_secs(1);
 /// How often images that nothing needs are looked for.
-const COLLECT: Duration = Duration::from_secs(600);
+const COLLECT: Duration = Duration::from_mins(10);
 /// What is taken in before the next plan: a burst of events is answered once, and never starves the plan.
 const BURST: usize = 256;
 /// Events and findings that may wait. A sender that finds it full waits; Docker keeps its events for that long.
@@ -109,6 +109,8 @@ pub(crate) struct Agent<C, R, B> {
     assignment: Assignment,
     desired: Desired,
     observed: Observed,
+    /// Whether the assignment differs from what is on disk.
+    unsaved: bool,
     /// Whether the machine was looked at since Docker came up: nothing is done about Docker before.
     looked: bool,
     listing: bool,
@@ -166,6 +168,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             assignment,
             desired,
             observed,
+            unsaved: false,
             looked: false,
             listing: false,
             tasks: JoinSet::new(),
@@ -207,6 +210,9 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                 _ = resync.tick() => {
                     self.list();
                     self.run_builds();
+                    if self.unsaved {
+                        self.save();
+                    }
                 }
                 _ = collect.tick() => self.collect(),
                 () = tokio::time::sleep(wake) => {}
@@ -247,7 +253,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
     fn execute(&mut self, subject: Subject, steps: Vec<Step>) {
         let history = match &subject {
             Subject::Instance(uid) => self.observed.history.get(uid).cloned().unwrap_or_default(),
-            _ => Default::default(),
+            _ => History::default(),
         };
         let attempts = match &subject {
             Subject::Image(key) => match self.observed.images.get(key) {
@@ -260,6 +266,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             containers: Arc::clone(&self.containers),
             router: Arc::clone(&self.router),
             histories: self.histories.clone(),
+            now: self.observed.now,
             history,
             attempts,
         };
@@ -278,7 +285,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                     Returned::Listed(result) => self.listed(result),
                     Returned::Inspected(id, Ok(container)) => self.observed.container_is(&id, container),
                     Returned::Inspected(id, Err(error)) => {
-                        tracing::debug!(id, %error, "a container cannot be inspected")
+                        tracing::debug!(id, %error, "a container cannot be inspected");
                     }
                     Returned::Collected => {}
                 }
@@ -379,22 +386,28 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             self.held.send_modify(|held| held.misfits += 1);
             return;
         }
-        if assignment.items != self.assignment.items || assignment.revision != self.assignment.revision {
-            if let Err(error) = self.snapshot.save(&assignment) {
-                // It is carried out all the same; it is only not acknowledged, and so is sent again.
-                tracing::error!(%error, "the assignment cannot be saved");
-                self.held.send_modify(|held| held.misfits += 1);
-            }
-        }
+        self.unsaved |= assignment != self.assignment;
         self.assignment = assignment;
         self.desired = Desired::new(&self.node, self.ports, &self.assignment);
         self.observed.assigned(&self.desired);
-        let digest = self.assignment.digest();
+        self.save();
+        self.run_builds();
+    }
+
+    /// Saves the assignment, and only then acknowledges it. One that cannot be saved is carried out all the same.
+    fn save(&mut self) {
+        if self.unsaved
+            && let Err(error) = self.snapshot.save(&self.assignment)
+        {
+            tracing::error!(%error, "the assignment cannot be saved; this is tried again");
+            return;
+        }
+        self.unsaved = false;
+        let (revision, digest) = (self.assignment.revision, self.assignment.digest());
         self.held.send_modify(|held| {
             held.revision = Some(revision);
             held.digest = Some(digest);
         });
-        self.run_builds();
     }
 
     /// Tells the builder what to build, and to forget what is not assigned.

@@ -75,7 +75,7 @@ impl Docker {
 
     /// Removes the helper containers that an earlier process left behind: nobody waits for them any more.
     pub async fn remove_helpers(&self) -> Result<(), Error> {
-        let mut filters = self.filter().unwrap_or_default();
+        let mut filters = self.filter();
         if let Some(wanted) = filters.get_mut("label") {
             wanted.push(labels::HELPER.to_owned());
         }
@@ -90,8 +90,8 @@ impl Docker {
         format!("{}={}", labels::NODE, self.node)
     }
 
-    fn filter(&self) -> Option<HashMap<String, Vec<String>>> {
-        Some(HashMap::from([("label".to_owned(), vec![self.node_label()])]))
+    fn filter(&self) -> HashMap<String, Vec<String>> {
+        HashMap::from([("label".to_owned(), vec![self.node_label()])])
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Error> {
@@ -239,7 +239,7 @@ impl Containers for Docker {
     }
 
     fn events(&self) -> EventStream {
-        let mut filters = self.filter().unwrap_or_default();
+        let mut filters = self.filter();
         filters.insert("type".to_owned(), vec!["container".to_owned(), "network".to_owned()]);
         let events = self.api.events(Some(EventsOptions { filters: Some(filters), ..EventsOptions::default() }));
         Box::pin(events.map_err(failure).map_ok(|event| EngineEvent {
@@ -249,7 +249,8 @@ impl Containers for Docker {
     }
 
     async fn containers(&self) -> Result<Vec<Container>, Error> {
-        let options = ListContainersOptions { all: true, filters: self.filter(), ..ListContainersOptions::default() };
+        let options =
+            ListContainersOptions { all: true, filters: Some(self.filter()), ..ListContainersOptions::default() };
         let listed = self.api.list_containers(Some(options)).await.map_err(failure)?;
         let ids = listed.into_iter().filter_map(|container| container.id);
         let inspected: Vec<Option<Container>> = futures::stream::iter(ids)
@@ -325,8 +326,11 @@ impl Containers for Docker {
     }
 
     async fn networks(&self) -> Result<Vec<Network>, Error> {
-        let listed =
-            self.api.list_networks(Some(ListNetworksOptions { filters: self.filter() })).await.map_err(failure)?;
+        let listed = self
+            .api
+            .list_networks(Some(ListNetworksOptions { filters: Some(self.filter()) }))
+            .await
+            .map_err(failure)?;
         Ok(listed
             .into_iter()
             .filter_map(|network| {
@@ -352,7 +356,7 @@ impl Containers for Docker {
     }
 
     async fn built_images(&self) -> Result<Vec<Image>, Error> {
-        let mut filters = self.filter().unwrap_or_default();
+        let mut filters = self.filter();
         if let Some(wanted) = filters.get_mut("label") {
             wanted.push(labels::BUILD.to_owned());
         }

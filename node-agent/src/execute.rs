@@ -7,7 +7,6 @@ use crds::instance::LastExit;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::clock;
 use crate::history::Histories;
 use crate::machine::{Container, Containers, Error, Live, LogQuery, Network, Router, RouterError, Routes};
 use crate::observed::{History, ImageState, Subject};
@@ -56,6 +55,8 @@ pub(crate) struct Execution<C, R> {
     pub(crate) router: Arc<R>,
     /// Remembers.
     pub(crate) histories: Histories,
+    /// When this was planned.
+    pub(crate) now: Timestamp,
     /// What is remembered of the instance, if the subject is one.
     pub(crate) history: History,
     /// How often the image could not be had, if the subject is one.
@@ -107,7 +108,7 @@ impl<C: Containers, R: Router> Execution<C, R> {
             Step::Start { container } => self.start(subject, &container, outcomes).await?,
             Step::NoteRestart { container } => {
                 self.history.last_exit = self.last_exit(&container).await?;
-                self.history.restart(clock::now());
+                self.history.restart(self.now);
                 self.remember(subject, outcomes)?;
             }
             Step::GiveUp { container, failed } => {
@@ -178,7 +179,7 @@ impl<C: Containers, R: Router> Execution<C, R> {
         };
         let factor = 1_i32 << self.attempts.min(8);
         let delay = (PULL_RETRY * factor).min(PULL_RETRY_MAX);
-        Ok(ImageState::Unavailable { message, retry_at: after(clock::now(), delay), attempts: self.attempts + 1 })
+        Ok(ImageState::Unavailable { message, retry_at: after(self.now, delay), attempts: self.attempts + 1 })
     }
 
     /// How a container ended, with its last words. One that still runs has not ended: then nothing changes.

@@ -149,7 +149,7 @@ async fn run_tool<S: AsRef<OsStr>>(tool: &str, arguments: &[S]) -> Result<String
         .output();
     let output = tokio::time::timeout(WITHIN, run)
         .await
-        .map_err(|_| format!("{tool} did not end within {} s", WITHIN.as_secs()))?
+        .map_err(|late| format!("{tool} did not end within {} s: {late}", WITHIN.as_secs()))?
         .map_err(|error| format!("{tool} cannot be run: {error}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -60,10 +60,7 @@ impl<C: Containers, R: Router> Gauge<C, R> {
 
     async fn heartbeat(&mut self, system: &mut Option<System>) -> Heartbeat {
         let mut docker = self.engine.borrow_and_update().clone();
-        let engine = match docker.healthy {
-            true => self.containers.engine().await.ok(),
-            false => None,
-        };
+        let engine = if docker.healthy { self.containers.engine().await.ok() } else { None };
         if let Some(trouble) = &*self.firewall.borrow() {
             // Instances run, but are not kept apart as they should be: a person must know.
             docker.message = format!("{}{trouble}", if docker.message.is_empty() { "" } else { "; " });

@@ -3,18 +3,23 @@
 //! [`run`] is all that the command line calls. `agent.rs` is the loop: read it first.
 
 mod agent;
+pub mod build;
 mod build_log;
 mod clock;
 mod connections;
 mod desired;
 pub mod docker;
 mod execute;
+#[cfg(test)]
+mod fake;
 mod files;
 mod firewall;
 mod garbage;
 mod gauge;
 mod history;
 pub mod labels;
+#[cfg(test)]
+mod laws;
 mod logs;
 pub mod machine;
 mod metrics;
@@ -25,23 +30,29 @@ mod probe;
 mod session;
 mod snapshot;
 mod status;
+mod stop;
 mod world;
+
+pub use stop::stop_all;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use agent::Agent;
+use build::{BuildSettings, Builds};
 use build_log::BuildLogs;
 use docker::Docker;
 use gauge::Gauge;
 use machine::{Builder, Router};
 use metrics::Metrics;
+use nginx::NginxRouter;
 use session::{JoinOptions, Session, Voice};
 
 /// How the agent is run.
@@ -65,6 +76,21 @@ pub struct Options {
     pub extra_ca_file: Option<PathBuf>,
     /// Whether the firewall is kept in place. Needs root; tests that share a machine leave it to one of them.
     pub firewall: bool,
+}
+
+/// Runs the agent until it is told to stop, with an Nginx of its own and builds on this node's Docker. Source may be
+/// fetched from private addresses only in `source_networks`.
+pub async fn run(options: Options, source_networks: Vec<IpNet>, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let parts = |docker: &Arc<Docker>, options: &Options| {
+        // Looked for on no path: whoever starts the agent has no say in which program serves the world.
+        let nginx = nginx::find_binary(None).context("there is no Nginx on this machine")?;
+        let mut settings = BuildSettings::new(options.data_dir.clone());
+        settings.extra_ca_file.clone_from(&options.extra_ca_file);
+        settings.source_networks = source_networks;
+        let builds = Builds::new(Arc::clone(docker), settings).context("cannot read what is kept of builds")?;
+        Ok((NginxRouter::new(nginx, options.data_dir.join("nginx")), builds))
+    };
+    run_with(options, parts, shutdown).await
 }
 
 /// Runs the agent until it is told to stop, with router and builder of the caller's choice: `parts` makes them once the

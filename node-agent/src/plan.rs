@@ -310,7 +310,7 @@ fn keep_running(
     };
     let recent = history.restarted.iter().filter(|at| after(**at, RESTART_WINDOW) > observed.now).count();
     match container.state {
-        ContainerState::Created if history.failed.is_some() => {}
+        ContainerState::Created | ContainerState::Exited if history.failed.is_some() => {}
         ContainerState::Created => {
             if history.start_failures >= START_ATTEMPTS {
                 let message = history.start_error.clone().unwrap_or_default();
@@ -319,7 +319,6 @@ fn keep_running(
                 plan.add(observed, subject, vec![Step::Start { container: id() }]);
             }
         }
-        ContainerState::Exited if history.failed.is_some() => {}
         ContainerState::Exited => {
             let ended = container.finished_at.unwrap_or(observed.now);
             if history.restarted.last().is_some_and(|at| *at > ended) {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::Context;
-use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -95,16 +94,14 @@ impl Key {
     /// The node's key: made and saved before it is first shown to anybody, so that joining can be tried again with it.
     pub(crate) fn load_or_make(data_dir: &Path) -> anyhow::Result<Self> {
         let path = data_dir.join("key.pkcs8");
-        let pkcs8 = match files::read(&path).with_context(|| format!("cannot read {}", path.display()))? {
-            Some(pkcs8) => pkcs8,
-            None => {
-                let pair = Ed25519KeyPair::generate().map_err(|_| anyhow::anyhow!("cannot make a key"))?;
-                let document: aws_lc_rs::encoding::Pkcs8V1Der<'_> =
-                    pair.as_der().map_err(|_| anyhow::anyhow!("cannot write a key"))?;
-                let pkcs8 = document.as_ref().to_vec();
-                files::replace(&path, &pkcs8).with_context(|| format!("cannot write {}", path.display()))?;
-                pkcs8
-            }
+        let known = files::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let pkcs8 = if let Some(pkcs8) = known {
+            pkcs8
+        } else {
+            let pair = Ed25519KeyPair::generate().context("cannot make a key")?;
+            let pkcs8 = pair.to_pkcs8v1().context("cannot write a key")?.as_ref().to_vec();
+            files::replace(&path, &pkcs8).with_context(|| format!("cannot write {}", path.display()))?;
+            pkcs8
         };
         let pair = Ed25519KeyPair::from_pkcs8(&pkcs8)
             .map_err(|error| anyhow::anyhow!("the key in {} is broken: {error}", path.display()))?;

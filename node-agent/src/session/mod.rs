@@ -79,7 +79,7 @@ impl Session {
                     failed_upgrades = 0;
                     tracing::info!(server = %self.server, "connected to the gateway");
                     let began = tokio::time::Instant::now();
-                    let ended = socket::talk(socket, &mut voice, &mut ears, &shutdown).await;
+                    let ended = Box::pin(socket::talk(socket, &mut voice, &mut ears, &shutdown)).await;
                     // A connection that held for a while was a good one.
                     if began.elapsed() > Duration::from_secs(PAUSE_SECONDS_MAX) {
                         failures = 0;
@@ -110,7 +110,7 @@ impl Session {
     }
 
     async fn upgrade(&self, shutdown: &CancellationToken) -> Result<Option<socket::Socket>, Error> {
-        match shutdown.run_until_cancelled(socket::connect(self)).await {
+        match shutdown.run_until_cancelled(Box::pin(socket::connect(self))).await {
             Some(connected) => connected.map(Some),
             None => Ok(None),
         }
@@ -152,20 +152,20 @@ impl Ears {
                 self.kept.keep(build, bytes);
                 return Ok(None);
             }
-            Down::OpenStream(open) => match pieces {
-                Some(pieces) => Request::Open(open, pieces.clone()),
-                None => {
+            Down::OpenStream(open) => {
+                let Some(pieces) = pieces else {
                     let error = Some("logs need a WebSocket, and this node's was refused on the way".to_owned());
                     return Ok(Some(Up::StreamEnd { stream: open.stream, error }));
-                }
-            },
+                };
+                Request::Open(open, pieces.clone())
+            }
             Down::CloseStream { stream } => Request::Close(stream),
             Down::Unknown { message } => {
                 tracing::debug!(message, "the gateway did not understand");
                 return Ok(None);
             }
         };
-        self.requests.send(request).await.map_err(|_| Error::Broken("the agent stops".to_owned()))?;
+        self.requests.send(request).await.map_err(|gone| Error::Broken(format!("the agent stops: {gone}")))?;
         Ok(None)
     }
 

@@ -23,7 +23,7 @@ const UPGRADE_WITHIN: Duration = Duration::from_secs(15);
 /// How long one message may take to be handed to the network.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 /// The gateway pings every 20 s; three missed ones mean that nobody is there.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// What a connection sets aside for reading; more is taken when a message needs it.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 
@@ -46,9 +46,9 @@ pub(super) async fn connect(session: &Session) -> Result<Socket, Error> {
         .max_message_size(Some(FRAME_BYTES_MAX));
     let connector = Connector::Rustls(std::sync::Arc::clone(&session.tls));
     let upgrade = tokio_tungstenite::connect_async_tls_with_config(request, Some(config), true, Some(connector));
-    let (socket, _) = timeout(UPGRADE_WITHIN, upgrade)
+    let (socket, _) = timeout(UPGRADE_WITHIN, Box::pin(upgrade))
         .await
-        .map_err(|_| Error::Broken(format!("no WebSocket within {} s", UPGRADE_WITHIN.as_secs())))?
+        .map_err(|late| Error::Broken(format!("no WebSocket within {} s: {late}", UPGRADE_WITHIN.as_secs())))?
         .map_err(|error| broken(&error))?;
     Ok(socket)
 }
@@ -96,7 +96,7 @@ pub(super) async fn talk(
                     }
                     Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                         // The library has its answer ready; it goes out with a flush.
-                        timeout(SEND_WITHIN, socket.flush()).await.map_err(|_| slow())?.map_err(|error| Error::Broken(error.to_string()))?;
+                        timeout(SEND_WITHIN, socket.flush()).await.map_err(slow)?.map_err(|error| Error::Broken(error.to_string()))?;
                     }
                     Some(Err(error)) => return Err(Error::Broken(error.to_string())),
                     None => return Err(Error::Broken("the connection ended".to_owned())),
@@ -110,7 +110,7 @@ pub(super) async fn talk(
     }
 }
 
-fn slow() -> Error {
+fn slow(_: tokio::time::error::Elapsed) -> Error {
     Error::Broken(format!("a message could not be sent within {} s", SEND_WITHIN.as_secs()))
 }
 
@@ -118,6 +118,6 @@ async fn send(socket: &mut Socket, message: &Up) -> Result<(), Error> {
     let text = serde_json::to_string(message).map_err(|error| Error::Broken(error.to_string()))?;
     timeout(SEND_WITHIN, socket.send(Message::text(text)))
         .await
-        .map_err(|_| slow())?
+        .map_err(slow)?
         .map_err(|error| Error::Broken(error.to_string()))
 }

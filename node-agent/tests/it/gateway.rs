@@ -173,14 +173,12 @@ impl Gateway {
     /// Waits until what was heard is as wanted. A minute is generous on a busy machine.
     pub(crate) async fn until(&self, what: &str, wanted: impl Fn(&Heard) -> bool) -> Heard {
         let mut heard = self.inner.heard.subscribe();
-        let waited = tokio::time::timeout(Duration::from_secs(60), heard.wait_for(|heard| wanted(heard))).await;
-        match waited {
-            Ok(Ok(heard)) => heard.clone(),
-            _ => {
-                let heard = self.inner.heard.borrow();
-                panic!("{what} did not come about: {:#?} {:#?}", heard.instances, heard.routes)
-            }
+        let waited = tokio::time::timeout(Duration::from_mins(1), heard.wait_for(|heard| wanted(heard))).await;
+        if let Ok(Ok(heard)) = waited {
+            return heard.clone();
         }
+        let heard = self.inner.heard.borrow();
+        panic!("{what} did not come about: {:#?} {:#?}", heard.instances, heard.routes)
     }
 
     pub(crate) fn heard(&self) -> Heard {

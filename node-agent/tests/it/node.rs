@@ -70,7 +70,7 @@ impl Builder for NoBuilds {
     }
 
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -239,7 +239,7 @@ impl Drop for Node {
 
 /// Waits until something is so.
 pub(crate) async fn eventually(what: &str, so: impl Fn() -> bool) {
-    let limit = tokio::time::Instant::now() + Duration::from_secs(60);
+    let limit = tokio::time::Instant::now() + Duration::from_mins(1);
     while !so() {
         assert!(tokio::time::Instant::now() < limit, "{what} did not come about");
         tokio::time::sleep(Duration::from_millis(50)).await;

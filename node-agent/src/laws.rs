@@ -1,0 +1,365 @@
+//! The laws of `plan`, as properties: from any state, and with a crash behind any step, the goal is reached; at the goal
+//! nothing is planned; what is not ours is never touched; nothing is stopped while requests are sent to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use jiff::{SignedDuration, Timestamp};
+use node_protocol::{Assignment, EnvValue, HealthProbe, InstanceTask, Item, RouteTask, RunState};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::desired::{self, Desired};
+use crate::execute::{Done, Execution};
+use crate::fake::{Fake, State};
+use crate::history::Histories;
+use crate::labels;
+use crate::machine::{Container, ContainerState, Image};
+use crate::observed::{Health, History, ImageState, Observed, Subject, address};
+use crate::plan::{Plan, after, plan};
+
+const NODE: &str = "node-1";
+const PORTS: (u16, u16) = (80, 443);
+/// Rounds until it must have come to rest: a restart loop takes few, and time jumps to the next thing to do.
+const ROUNDS: usize = 400;
+
+fn task(number: usize, application: usize, image: usize, state: RunState) -> InstanceTask {
+    InstanceTask {
+        uid: format!("uid-{number}"),
+        namespace: format!("project-{}", application % 2),
+        name: format!("web-{number}"),
+        application: format!("app-{application}"),
+        application_uid: format!("app-uid-{application}"),
+        release: "r1".to_owned(),
+        state,
+        image: format!("image-{image}"),
+        digest: None,
+        command: None,
+        port: None,
+        env: vec![EnvValue { name: "NUMBER".to_owned(), value: number.to_string() }],
+        cpu_millis: 100,
+        memory_bytes: 1 << 20,
+        disk_bytes: 0,
+        health: HealthProbe {
+            path: None,
+            interval_milliseconds: 1000,
+            timeout_milliseconds: 1000,
+            failures: 3,
+            grace_milliseconds: 30_000,
+        },
+        drain_milliseconds: 5000,
+    }
+}
+
+/// A container that is there before the agent begins.
+#[derive(Clone, Debug)]
+struct Before {
+    number: usize,
+    current: bool,
+    running: bool,
+    ours: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Scene {
+    tasks: Vec<InstanceTask>,
+    before: Vec<Before>,
+    /// After how many steps the agent ends and another one begins.
+    crashes: Vec<usize>,
+}
+
+fn scene() -> impl Strategy<Value = Scene> {
+    let tasks = vec((0..3_usize, 0..3_usize, prop::bool::weighted(0.7)), 0..6).prop_map(|tasks| {
+        let state = |run| if run { RunState::Run } else { RunState::Stop };
+        let make = |(number, (application, image, run))| task(number, application, image, state(run));
+        tasks.into_iter().enumerate().map(make).collect::<Vec<_>>()
+    });
+    let before = (0..8_usize, any::<bool>(), any::<bool>(), prop::bool::weighted(0.8))
+        .prop_map(|(number, current, running, ours)| Before { number, current, running, ours });
+    (tasks, vec(before, 0..5), vec(1..12_usize, 0..6)).prop_map(|(tasks, before, crashes)| Scene {
+        tasks,
+        before,
+        crashes,
+    })
+}
+
+fn assignment(tasks: &[InstanceTask]) -> Assignment {
+    let routes: BTreeSet<(String, String, String)> = tasks
+        .iter()
+        .map(|task| (task.application_uid.clone(), task.namespace.clone(), task.application.clone()))
+        .collect();
+    let mut items: Vec<Item> = tasks.iter().cloned().map(Item::Instance).collect();
+    items.extend(routes.into_iter().map(|(application_uid, namespace, application)| {
+        let hosts = vec![format!("{application}.example.com")];
+        Item::Route(RouteTask { application_uid, namespace, application, hosts })
+    }));
+    Assignment { revision: 1, items: items.into_iter().map(|item| (item.key(), item)).collect() }
+}
+
+fn machine(scene: &Scene) -> State {
+    let mut state = State { now: Timestamp::from_second(1_800_000_000).unwrap(), ..State::default() };
+    for image in ["image-0", "image-1"] {
+        let here = Image { id: format!("sha256:{image}"), ..Image::default() };
+        state.images.insert(image.to_owned(), here);
+    }
+    state.registry.insert("image-2".to_owned());
+    for (index, before) in scene.before.iter().enumerate() {
+        let of = scene.tasks.get(before.number).cloned();
+        let task = of.unwrap_or_else(|| task(before.number, before.number % 3, 0, RunState::Run));
+        let image = Image { id: format!("sha256:{}", task.image), ..Image::default() };
+        let spec = desired::container(NODE, &task, &image);
+        let mut labels = spec.labels;
+        if !before.current {
+            labels.insert(labels::SPEC_HASH.to_owned(), "another".to_owned());
+        }
+        if !before.ours {
+            labels.insert(labels::NODE.to_owned(), "node-2".to_owned());
+        }
+        let name = if before.ours { spec.name } else { format!("stranger-{index}") };
+        if state.containers.values().any(|one| one.name == name) {
+            continue;
+        }
+        let id = format!("b{index}");
+        let running = before.running;
+        let last = u8::try_from(index + 1).unwrap();
+        let container = Container {
+            id: id.clone(),
+            name,
+            labels,
+            state: if running { ContainerState::Running } else { ContainerState::Exited },
+            started_at: Some(state.now),
+            finished_at: (!running).then_some(state.now),
+            exit_code: (!running).then_some(1),
+            out_of_memory: false,
+            image: image.id,
+            address: running.then(|| [10, 1, 0, last].into()),
+        };
+        state.containers.insert(id, container);
+    }
+    state
+}
+
+/// An agent without its loop: what it sees, and the machine.
+struct Agent {
+    machine: Arc<Fake>,
+    histories: Histories,
+    desired: Desired,
+    observed: Observed,
+}
+
+impl Agent {
+    /// One that has just been started: it knows what is on the machine and on disk.
+    fn start(machine: &Arc<Fake>, folder: &std::path::Path, desired: Desired) -> Self {
+        use crate::machine::Containers;
+        let histories = Histories::new(folder).unwrap();
+        let mut observed =
+            Observed { now: machine.state().now, history: histories.load().unwrap(), ..Observed::default() };
+        let containers = machine.containers().now_or_never().unwrap().unwrap();
+        let networks = machine.networks().now_or_never().unwrap().unwrap();
+        observed.listed(containers, networks);
+        Self { machine: Arc::clone(machine), histories, desired, observed }
+    }
+
+    /// Time passes, probes come back, and the next plan is made.
+    fn plan(&mut self, by: SignedDuration) -> Plan {
+        let now = {
+            let mut state = self.machine.state();
+            state.now = after(state.now, by);
+            state.now
+        };
+        let running: Vec<String> = self
+            .observed
+            .containers
+            .values()
+            .filter(|one| one.state == ContainerState::Running)
+            .map(|one| one.id.clone())
+            .collect();
+        for id in running {
+            self.observed.health.insert(id, Health { ready: true, was_ready: true, ..Health::default() });
+        }
+        self.observed.count(&self.desired, now, None);
+        plan(&self.desired, &self.observed)
+    }
+
+    /// Carries steps out, so many at most; says how many it were, and whether that was all.
+    fn carry_out(&mut self, plan: Plan, most: usize) -> (usize, bool) {
+        let mut count = 0;
+        for (subject, mut steps) in plan.steps {
+            let complete = count + steps.len() <= most;
+            steps.truncate(most - count);
+            count += steps.len();
+            let execution = Execution {
+                containers: Arc::clone(&self.machine),
+                router: Arc::clone(&self.machine),
+                histories: self.histories.clone(),
+                now: self.observed.now,
+                history: match &subject {
+                    Subject::Instance(uid) => self.observed.history.get(uid).cloned().unwrap_or_default(),
+                    _ => History::default(),
+                },
+                attempts: 0,
+            };
+            let done: Done = execution.run(subject, steps).now_or_never().unwrap();
+            self.observed.done(done);
+            if !complete {
+                return (count, false);
+            }
+        }
+        (count, true)
+    }
+}
+
+/// What should be on the machine, said without a look at `plan`.
+fn satisfied(tasks: &[InstanceTask], state: &State) -> Result<(), String> {
+    let ours: Vec<&Container> =
+        state.containers.values().filter(|one| one.labels.get(labels::NODE).is_some_and(|node| node == NODE)).collect();
+    let of = |uid: &str| ours.iter().filter(|one| one.labels.get(labels::UID).is_some_and(|one| one == uid)).count();
+    for task in tasks {
+        let wanted = usize::from(task.state == RunState::Run);
+        if of(&task.uid) != wanted {
+            return Err(format!("{} containers of {} instead of {wanted}", of(&task.uid), task.uid));
+        }
+    }
+    for container in &ours {
+        let uid = &container.labels[labels::UID];
+        let Some(task) = tasks.iter().find(|task| task.uid == *uid) else {
+            return Err(format!("{uid} is assigned to nobody"));
+        };
+        if container.state != ContainerState::Running || container.image != format!("sha256:{}", task.image) {
+            return Err(format!("{uid} does not run as it should: {container:?}"));
+        }
+        if container.labels[labels::SPEC_HASH] == "another" {
+            return Err(format!("{uid} is an older one"));
+        }
+    }
+    let mut wanted: BTreeMap<&str, BTreeSet<std::net::SocketAddr>> = BTreeMap::new();
+    for task in tasks {
+        wanted.entry(&task.application_uid).or_default();
+    }
+    for container in &ours {
+        let application = container.labels[labels::APPLICATION_UID].as_str();
+        wanted.entry(application).or_default().extend(address(container));
+    }
+    let sites = state.live.as_ref().map(|live| live.sites.clone()).unwrap_or_default();
+    let live: BTreeMap<&str, BTreeSet<std::net::SocketAddr>> =
+        sites.iter().map(|(uid, site)| (uid.as_str(), site.backends.iter().copied().collect())).collect();
+    if live != wanted {
+        return Err(format!("requests go to {live:?} instead of {wanted:?}"));
+    }
+    let projects: BTreeSet<&String> = tasks.iter().map(|task| &task.namespace).collect();
+    match state.networks.values().find(|network| !projects.contains(&network.labels[labels::NAMESPACE])) {
+        Some(left) => Err(format!("network {} is left over", left.name)),
+        None => Ok(()),
+    }
+}
+
+fn strangers(state: &State) -> Vec<Container> {
+    state
+        .containers
+        .values()
+        .filter(|one| one.labels.get(labels::NODE).is_none_or(|node| node != NODE))
+        .cloned()
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_goal_is_reached_from_anywhere_and_past_crashes(scene in scene()) {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = Arc::new(Fake::new(NODE, machine(&scene)));
+        let before = strangers(&machine.state());
+        let desired = Desired::new(NODE, PORTS, &assignment(&scene.tasks));
+        let mut agent = Agent::start(&machine, folder.path(), desired.clone());
+        let mut crashes = scene.crashes.iter().copied();
+        let mut until_crash = crashes.next().unwrap_or(usize::MAX);
+        let mut by = SignedDuration::ZERO;
+        let mut rested = false;
+        for _ in 0..ROUNDS {
+            let plan = agent.plan(by);
+            let again = crate::plan::plan(&agent.desired, &agent.observed);
+            prop_assert_eq!(&plan, &again, "the same input gives the same plan");
+            if plan.steps.is_empty() && plan.wake.is_none() {
+                rested = true;
+                break;
+            }
+            by = if plan.steps.is_empty() {
+                plan.wake.map_or(SignedDuration::ZERO, |at| at.duration_since(agent.observed.now))
+            } else {
+                SignedDuration::from_millis(10)
+            };
+            // Grace times of what runs well are only looked at.
+            if plan.steps.is_empty() && satisfied(&scene.tasks, &machine.state()).is_ok() {
+                rested = true;
+                break;
+            }
+            let (count, all) = agent.carry_out(plan, until_crash);
+            until_crash -= count;
+            if !all || until_crash == 0 {
+                agent = Agent::start(&machine, folder.path(), desired.clone());
+                until_crash = crashes.next().unwrap_or(usize::MAX);
+            }
+        }
+        let state = machine.state();
+        prop_assert!(rested, "it never came to rest");
+        prop_assert_eq!(satisfied(&scene.tasks, &state), Ok(()));
+        prop_assert_eq!(strangers(&state), before, "what is not ours was touched");
+        prop_assert_eq!(&state.violations, &Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_absent_image_is_asked_for_again_and_hinders_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = [task(0, 0, 9, RunState::Run), task(1, 1, 0, RunState::Run)];
+    let machine =
+        Arc::new(Fake::new(NODE, machine(&Scene { tasks: tasks.to_vec(), before: Vec::new(), crashes: Vec::new() })));
+    let mut agent = Agent::start(&machine, folder.path(), Desired::new(NODE, PORTS, &assignment(&tasks)));
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_millis(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    assert!(matches!(agent.observed.images.get("image-9"), Some(ImageState::Unavailable { .. })));
+    let seen = crate::status::instances(&agent.desired, &agent.observed);
+    assert_eq!(seen[0].reason.as_deref(), Some("ImageNotFound"));
+    assert!(seen[1].ready && seen[1].routed);
+    machine.state().registry.insert("image-9".to_owned());
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_secs(30));
+        agent.carry_out(plan, usize::MAX);
+    }
+    assert_eq!(satisfied(&tasks, &machine.state()), Ok(()));
+}
+
+#[test]
+fn four_ends_in_a_row_are_a_crash_loop() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = [task(0, 0, 0, RunState::Run)];
+    let machine =
+        Arc::new(Fake::new(NODE, machine(&Scene { tasks: tasks.to_vec(), before: Vec::new(), crashes: Vec::new() })));
+    let desired = Desired::new(NODE, PORTS, &assignment(&tasks));
+    let mut agent = Agent::start(&machine, folder.path(), desired.clone());
+    for _ in 0..40 {
+        let plan = agent.plan(SignedDuration::from_secs(3));
+        agent.carry_out(plan, usize::MAX);
+        // It ends as soon as it runs, and the agent forgets all it had in memory.
+        let mut state = machine.state();
+        if state.containers.is_empty() {
+            continue;
+        }
+        let now = state.now;
+        for container in state.containers.values_mut().filter(|one| one.state == ContainerState::Running) {
+            container.state = ContainerState::Exited;
+            container.exit_code = Some(1);
+            container.finished_at = Some(now);
+            container.address = None;
+        }
+        drop(state);
+        agent = Agent::start(&machine, folder.path(), desired.clone());
+    }
+    let seen = &crate::status::instances(&agent.desired, &agent.observed)[0];
+    assert_eq!((seen.reason.as_deref(), seen.restarts), (Some("CrashLoop"), 3));
+    assert!(seen.last_exit.as_ref().unwrap().log.as_ref().unwrap().contains("last words"));
+}

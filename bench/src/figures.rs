@@ -34,10 +34,6 @@ impl Times {
         self.0.append(&mut other.0);
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// The rate over `period`, the median and the 99th percentile. Nothing measured is an error, never a zero.
     pub(crate) fn figures(mut self, period: Duration) -> anyhow::Result<Figures> {
         anyhow::ensure!(!self.0.is_empty(), "nothing was measured");
@@ -82,6 +78,7 @@ pub(crate) fn float(count: usize) -> f64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use super::*;
 

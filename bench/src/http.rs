@@ -92,23 +92,32 @@ impl Connection {
         method: Method,
         path: &str,
         body: Bytes,
-        json: bool,
+        content_type: Option<&'static str>,
     ) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(path).header(http::header::HOST, self.host.clone());
         if let Some(authorization) = &self.authorization {
             request = request.header(http::header::AUTHORIZATION, authorization.clone());
         }
-        if json {
-            request = request.header(http::header::CONTENT_TYPE, "application/json");
+        if let Some(content_type) = content_type {
+            request = request.header(http::header::CONTENT_TYPE, content_type);
         }
         self.sender.ready().await?;
         Ok(self.sender.send_request(request.body(Full::new(body))?).await?)
     }
 
+    /// Waits until a request can be sent; fails if the other side has closed the connection meanwhile.
+    pub(crate) async fn ready(&mut self) -> anyhow::Result<()> {
+        Ok(self.sender.ready().await?)
+    }
+
     /// The status and the whole body.
     pub(crate) async fn call(&mut self, method: Method, path: &str, body: Bytes) -> anyhow::Result<(u16, Bytes)> {
-        let json = !body.is_empty();
-        let answer = self.send(method, path, body, json).await?;
+        let content_type = match method {
+            _ if body.is_empty() => None,
+            Method::PATCH => Some("application/merge-patch+json"),
+            _ => Some("application/json"),
+        };
+        let answer = self.send(method, path, body, content_type).await?;
         let status = answer.status().as_u16();
         Ok((status, answer.into_body().collect().await?.to_bytes()))
     }
@@ -131,7 +140,7 @@ impl Connection {
 
     /// Reads the body of a good answer and throws it away; how many bytes it had.
     pub(crate) async fn drain(&mut self, path: &str) -> anyhow::Result<usize> {
-        let answer = self.send(Method::GET, path, Bytes::new(), false).await?;
+        let answer = self.send(Method::GET, path, Bytes::new(), None).await?;
         anyhow::ensure!(answer.status().is_success(), "{path}: {}", answer.status());
         count_bytes(answer.into_body()).await
     }

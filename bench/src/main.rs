@@ -2,6 +2,7 @@
 //!
 //! `bench/README.md` says what each row is and how to read it.
 
+mod docker;
 mod etcd;
 mod figures;
 mod http;
@@ -11,6 +12,7 @@ mod measure;
 mod process;
 mod row;
 mod server;
+mod swarm;
 mod table;
 
 use std::path::PathBuf;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 
+use crate::docker::Docker;
 use crate::load::Period;
 use crate::machine::Machine;
 use crate::measure::{MEASUREMENTS, Setting};
@@ -31,9 +34,6 @@ struct Arguments {
     /// The file for the results; rows that are not measured stay as they are in it
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// The program to measure; otherwise the one beside this program
-    #[arg(long, value_name = "FILE")]
-    berth: Option<PathBuf>,
     /// etcd, the API server's peer
     #[arg(long, value_name = "FILE", default_value = "etcd")]
     etcd: PathBuf,
@@ -43,6 +43,9 @@ struct Arguments {
     /// How long a load runs, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
+    /// Docker's socket, for the rows that deploy
+    #[arg(long, env = "BERTH_DOCKER_HOST", value_name = "unix:PATH", default_value = "unix:///var/run/docker.sock")]
+    docker_host: String,
     /// Say which rows there are
     #[arg(long)]
     list: bool,
@@ -64,10 +67,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let berth = match arguments.berth {
-        Some(berth) => berth,
-        None => std::env::current_exe()?.parent().context("this program has no folder")?.join("berth"),
-    };
+    let berth = std::env::current_exe()?.parent().context("this program has no folder")?.join("berth");
     anyhow::ensure!(berth.is_file(), "{} is not there: run `make bench`", berth.display());
     let chosen = |number: u32| arguments.rows.is_empty() || arguments.rows.contains(&number);
     for number in &arguments.rows {
@@ -83,6 +83,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         etcd_version: etcd::version(&arguments.etcd).await?,
         berth,
         etcd: arguments.etcd,
+        docker: Docker::at(&arguments.docker_host)?,
         folder: folder.path().to_owned(),
         repetitions: arguments.repetitions,
         period: Period { warm_up: Duration::from_secs(1), measured: Duration::from_secs(arguments.seconds) },

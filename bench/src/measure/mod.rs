@@ -1,10 +1,13 @@
 //! The measurements, one file each.
 
 mod create;
+mod deploy;
 mod get;
+mod idle;
 mod limits;
 mod list;
 mod memory;
+mod rollout;
 mod start;
 mod watch;
 
@@ -13,6 +16,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use futures::future::LocalBoxFuture;
 
+use crate::docker::Docker;
 use crate::load::Period;
 use crate::row::Figure;
 
@@ -20,6 +24,7 @@ use crate::row::Figure;
 pub(crate) struct Setting {
     pub(crate) berth: PathBuf,
     pub(crate) etcd: PathBuf,
+    pub(crate) docker: Docker,
     pub(crate) etcd_version: String,
     pub(crate) folder: PathBuf,
     pub(crate) repetitions: u32,
@@ -86,5 +91,20 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
         number: 8,
         what: "from start to ready, empty and with 150,000 objects",
         measure: |setting| Box::pin(start::measure(setting)),
+    },
+    Measurement {
+        number: 9,
+        what: "deploy of a present image: from the API call to the first 200",
+        measure: |setting| Box::pin(deploy::measure(setting)),
+    },
+    Measurement {
+        number: 12,
+        what: "failed requests while an application is rolled out",
+        measure: |setting| Box::pin(rollout::measure(setting)),
+    },
+    Measurement {
+        number: 17,
+        what: "memory of control plane and agent of `berth up`, idle",
+        measure: |setting| Box::pin(idle::measure(setting)),
     },
 ];

@@ -134,7 +134,7 @@ async fn on_berth(setting: &Setting, case: &Case) -> anyhow::Result<Outcome> {
     for number in 0..case.watchers {
         let path = format!("/api/v1/namespaces/bench-{}/configmaps?watch=1", number % case.namespaces);
         let mut connection = server.access.connect().await?;
-        let answer = connection.send(http::Method::GET, &path, Bytes::new(), false).await?;
+        let answer = connection.send(http::Method::GET, &path, Bytes::new(), None).await?;
         anyhow::ensure!(answer.status().is_success(), "the watch was refused: {}", answer.status());
         watchers.push(BerthWatcher { body: answer.into_body(), buffer: BytesMut::new(), _connection: connection });
     }

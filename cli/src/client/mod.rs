@@ -1,0 +1,29 @@
+//! The server as the client commands see it: any kind, by whatever name the person used.
+
+mod age;
+mod apply;
+mod browse;
+mod connect;
+mod delete;
+mod describe;
+mod get;
+mod init;
+mod logs;
+mod manifest;
+mod node;
+mod resource;
+mod table;
+mod wait;
+mod watch;
+
+pub(crate) use apply::{apply, apply_documents, apply_documents_quietly};
+pub(crate) use browse::{deploy, open, restart};
+pub(crate) use connect::{Session, connect_with};
+pub(crate) use delete::delete;
+pub(crate) use describe::describe;
+pub(crate) use get::get;
+pub(crate) use init::init;
+pub(crate) use logs::{builds, logs};
+pub(crate) use manifest::parse as parse_manifest;
+pub(crate) use node::{node, token as join_token};
+pub(crate) use wait::{Progress, until_ready};

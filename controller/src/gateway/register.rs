@@ -78,9 +78,10 @@ pub(super) async fn register(
         Burn::Refused => return Err(refused_token()),
     };
     let spec = NodeSpec { region: terms.region, public_key: Some(registration.public_key.clone()), ..empty_spec() };
-    let mut wanted = Node::new(&registration.name, spec);
-    wanted.metadata.finalizers = None;
-    let node = create(&nodes, &wanted).await?;
+    let epoch = gateway.hub().world.nodes.epoch();
+    let node = create(&nodes, &Node::new(&registration.name, spec)).await?;
+    // The agent connects at once: it must be known by then.
+    gateway.hub().absorb(node.clone(), epoch);
     tracing::info!(node = registration.name, token = registration.token_id, "a node has joined");
     joined(&node, &registration)
 }

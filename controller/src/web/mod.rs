@@ -5,8 +5,6 @@ mod actions;
 mod caller;
 mod lines;
 mod logs;
-#[cfg(test)]
-mod tests;
 mod tokens;
 
 use std::sync::Arc;

@@ -1,1 +1,0 @@
-//! The routes, asked over HTTP as different people.

@@ -166,7 +166,9 @@ impl Decision {
             BuildPhase::Succeeded => {
                 let image = Image::built(present);
                 self.build_verdict = match &image {
-                    Some(_) => say(Some(true), "Succeeded", format!("{name} made the image")),
+                    Some(_) => {
+                        say(Some(true), "Succeeded", format!("{name} made the image{}", unreadable(application)))
+                    }
                     None => say(Some(false), "ImageNotFound", format!("{name} ended well and named no image")),
                 };
                 return image;
@@ -185,6 +187,14 @@ impl Decision {
         };
         None
     }
+}
+
+/// What built well may be out of date without anybody knowing.
+fn unreadable(application: &Application) -> String {
+    let source = application.status.as_ref().and_then(|status| status.source.as_ref());
+    let source = source.filter(|source| Some(&source.of) == application.source_key().as_ref());
+    let error = source.and_then(|source| source.error.as_deref());
+    error.map(|error| format!("; newer commits are not seen: {error}")).unwrap_or_default()
 }
 
 /// Why no new build may be begun, if so.

@@ -1,7 +1,7 @@
 //! What is promised on which node. It follows the world, and holds what was decided but not stored yet, so that two
 //! decisions never promise the same room.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::instance::InstancePhase;
 use crds::{Instance, Node};
@@ -20,6 +20,8 @@ pub struct Ledger {
     spread: BTreeMap<Key, BTreeMap<String, usize>>,
     /// Promises on nodes that are not known (any more): they count again if the node is back.
     stray: BTreeMap<String, Amount>,
+    /// Instances that have no node.
+    waiting: BTreeSet<Key>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +35,7 @@ struct Promise {
 
 impl Ledger {
     /// Takes in how a node is.
-    pub(crate) fn set_node(&mut self, name: &str, node: &Node) {
+    pub fn set_node(&mut self, name: &str, node: &Node) {
         let allocated = match self.positions.get(name) {
             Some(position) => self.candidates[*position].allocated,
             None => self.stray.remove(name).unwrap_or_default(),
@@ -56,7 +58,7 @@ impl Ledger {
     }
 
     /// Takes in that a node is gone.
-    pub(crate) fn remove_node(&mut self, name: &str) {
+    pub fn remove_node(&mut self, name: &str) {
         if let Some(position) = self.positions.get(name).copied() {
             let candidate = self.candidates.remove(position);
             if candidate.allocated != Amount::default() {
@@ -67,7 +69,12 @@ impl Ledger {
     }
 
     /// Takes in how an instance is. Returns whether room became free.
-    pub(crate) fn set_instance(&mut self, key: &Key, instance: &Instance) -> bool {
+    pub fn set_instance(&mut self, key: &Key, instance: &Instance) -> bool {
+        if super::wants_node(instance) {
+            self.waiting.insert(key.clone());
+        } else {
+            self.waiting.remove(key);
+        }
         let phase = instance.status.as_ref().map(|status| status.phase).unwrap_or_default();
         let node = instance.spec.node_name.as_deref();
         match node {
@@ -93,7 +100,8 @@ impl Ledger {
     }
 
     /// Takes in that an instance is gone. Returns whether room became free.
-    pub(crate) fn remove_instance(&mut self, key: &Key) -> bool {
+    pub fn remove_instance(&mut self, key: &Key) -> bool {
+        self.waiting.remove(key);
         self.take_back(key)
     }
 
@@ -115,7 +123,7 @@ impl Ledger {
     }
 
     /// Gives up an assumption that could not be stored.
-    pub(crate) fn forget(&mut self, key: &Key) {
+    pub fn forget(&mut self, key: &Key) {
         if self.promises.get(key).is_some_and(|promise| promise.assumed) {
             self.take_back(key);
         }
@@ -127,6 +135,11 @@ impl Ledger {
             Some(position) => self.candidates[*position].allocated,
             None => self.stray.get(node).copied().unwrap_or_default(),
         }
+    }
+
+    /// The instances that have no node.
+    pub(crate) fn waiting(&self) -> Vec<Key> {
+        self.waiting.iter().cloned().collect()
     }
 
     /// The nodes, by name.

@@ -33,12 +33,10 @@ pub(crate) fn wants_node(instance: &Instance) -> bool {
 
 /// Looks at all instances without a node again, because there is more room than before.
 pub(crate) fn wake(hub: &Hub) {
-    for instance in hub.world.instances.all() {
-        if wants_node(&instance) {
-            let key = Key::of(&*instance);
-            hub.queues.unscheduled.add(key.clone());
-            hub.queues.instances.add(key);
-        }
+    let waiting = hub.world.ledger().waiting();
+    for key in waiting {
+        hub.queues.unscheduled.add(key.clone());
+        hub.queues.instances.add(key);
     }
 }
 

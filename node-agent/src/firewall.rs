@@ -8,11 +8,12 @@ use std::ffi::OsStr;
 use std::process::Stdio;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::BRIDGE_PREFIX;
+use crate::machine::{BRIDGE_PREFIX, OUTSIDE_BRIDGE_PREFIX};
 
 /// How often the rules are looked at: a flushed firewall or a restarted Docker is made up for within this.
 const LOOK: Duration = Duration::from_secs(10);
@@ -24,7 +25,13 @@ const FORWARD: &str = "BERTH-FORWARD";
 const INPUT: &str = "BERTH-INPUT";
 
 /// Keeps the rules in place until it is told to stop; says what is wrong, `None` if nothing is. They stay after that.
-pub(crate) async fn run(trouble: watch::Sender<Option<String>>, shutdown: CancellationToken) {
+///
+/// Builds may reach `source_networks` on the host too: a forge that runs beside the agent.
+pub(crate) async fn run(
+    source_networks: Vec<IpNet>,
+    trouble: watch::Sender<Option<String>>,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(LOOK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -32,7 +39,7 @@ pub(crate) async fn run(trouble: watch::Sender<Option<String>>, shutdown: Cancel
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let wrong = ensure().await.err();
+        let wrong = ensure(&source_networks).await.err();
         trouble.send_if_modified(|before| {
             let changed = *before != wrong;
             if changed && let Some(wrong) = &wrong {
@@ -45,15 +52,28 @@ pub(crate) async fn run(trouble: watch::Sender<Option<String>>, shutdown: Cancel
 }
 
 /// Puts in place what is missing.
-async fn ensure() -> Result<(), String> {
-    let bridges = bridges();
+async fn ensure(source_networks: &[IpNet]) -> Result<(), String> {
     // Where there is no IPv6, there is nothing to keep apart by it; containers of ours have none anyway.
-    let six = chain("ip6tables", INPUT, "INPUT", &input_rules()).await;
+    let six = chain("ip6tables", INPUT, "INPUT", &input_rules(&[])).await;
     if let Err(error) = six {
         tracing::debug!(error, "ip6tables");
     }
-    chain("iptables", INPUT, "INPUT", &input_rules()).await?;
-    chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&bridges)).await
+    chain("iptables", INPUT, "INPUT", &input_rules(source_networks)).await?;
+    // By one rule that covers every bridge from the moment it is made; a kernel without that gets one rule a bridge,
+    // where the first packets inside a new project wait for the next look.
+    let inside = [rule(&["-i", &any_bridge(), "-m", "physdev", "--physdev-is-bridged", "-j", "RETURN"])];
+    if let Err(error) = chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&inside)).await {
+        tracing::debug!(error, "the firewall does not tell what stays on a bridge");
+        let inside: Vec<Vec<String>> =
+            bridges().iter().map(|bridge| rule(&["-i", bridge, "-o", bridge, "-j", "RETURN"])).collect();
+        chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&inside)).await?;
+    }
+    Ok(())
+}
+
+/// All bridges of ours, as the firewall writes it.
+fn any_bridge() -> String {
+    format!("{BRIDGE_PREFIX}+")
 }
 
 /// The bridges of ours that exist.
@@ -68,21 +88,23 @@ fn bridges() -> Vec<String> {
     names
 }
 
-/// From project to host: answers only.
-fn input_rules() -> Vec<Vec<String>> {
-    let any = format!("{BRIDGE_PREFIX}+");
-    vec![
-        rule(&["-i", &any, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"]),
-        rule(&["-i", &any, "-j", "DROP"]),
-    ]
+/// From project to host: answers only. From build to host: sources too, where they are allowed to be.
+fn input_rules(source_networks: &[IpNet]) -> Vec<Vec<String>> {
+    let any = any_bridge();
+    let builds = format!("{OUTSIDE_BRIDGE_PREFIX}+");
+    let mut rules = vec![rule(&["-i", &any, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"])];
+    let four = source_networks.iter().filter(|network| network.addr().is_ipv4()).map(IpNet::trunc);
+    rules.extend(four.map(|network| rule(&["-d", &network.to_string(), "-i", &builds, "-p", "tcp", "-j", "RETURN"])));
+    rules.push(rule(&["-i", &any, "-j", "DROP"]));
+    rules
 }
 
-/// From project to anywhere else: not to the metadata address, and not to another project.
-fn forward_rules(bridges: &[String]) -> Vec<Vec<String>> {
-    let any = format!("{BRIDGE_PREFIX}+");
+/// From project to anywhere else: not to the metadata address, and not to another project. `inside` lets pass what stays
+/// inside a project, where the kernel shows bridged packets to the firewall at all.
+fn forward_rules(inside: &[Vec<String>]) -> Vec<Vec<String>> {
+    let any = any_bridge();
     let mut rules = vec![rule(&["-d", METADATA, "-i", &any, "-j", "REJECT", "--reject-with", "icmp-port-unreachable"])];
-    // Inside a project, where the kernel shows bridged packets to the firewall at all.
-    rules.extend(bridges.iter().map(|bridge| rule(&["-i", bridge, "-o", bridge, "-j", "RETURN"])));
+    rules.extend(inside.iter().cloned());
     rules.push(rule(&["-i", &any, "-o", &any, "-j", "DROP"]));
     rules
 }
@@ -164,14 +186,13 @@ mod tests {
 
     #[test]
     fn everything_between_projects_is_dropped_but_what_stays_inside_one() {
-        let rules: Vec<String> =
-            forward_rules(&["bth-a".to_owned(), "bth-b".to_owned()]).iter().map(|rule| rule.join(" ")).collect();
+        let inside = [rule(&["-i", "bth-a", "-o", "bth-a", "-j", "RETURN"])];
+        let rules: Vec<String> = forward_rules(&inside).iter().map(|rule| rule.join(" ")).collect();
         assert_eq!(
             rules,
             [
                 "-d 169.254.0.0/16 -i bth-+ -j REJECT --reject-with icmp-port-unreachable",
                 "-i bth-a -o bth-a -j RETURN",
-                "-i bth-b -o bth-b -j RETURN",
                 "-i bth-+ -o bth-+ -j DROP",
             ]
         );

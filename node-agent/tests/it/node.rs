@@ -80,6 +80,7 @@ pub(crate) struct Node {
     pub(crate) uid: String,
     pub(crate) namespace: String,
     pub(crate) table: Table,
+    firewall: bool,
     folder: TempDir,
     agent: Option<(JoinSet<anyhow::Result<()>>, CancellationToken)>,
 }
@@ -87,6 +88,11 @@ pub(crate) struct Node {
 impl Node {
     /// A node with an agent that has been started.
     pub(crate) async fn start() -> Self {
+        Self::start_with(false).await
+    }
+
+    /// The same, with or without the firewall.
+    pub(crate) async fn start_with(firewall: bool) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let unique = format!("{:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
         let uid = format!("node-{}", uuid::Uuid::new_v4());
@@ -95,6 +101,7 @@ impl Node {
             uid,
             namespace: format!("it-{unique}"),
             table: Table::default(),
+            firewall,
             folder: tempfile::tempdir().unwrap(),
             agent: None,
         };
@@ -113,7 +120,8 @@ impl Node {
             https_port: 443,
             node_name: "test-node".to_owned(),
             extra_ca_file: None,
-            firewall: false,
+            source_networks: Vec::new(),
+            firewall: self.firewall,
         }
     }
 

@@ -149,3 +149,25 @@ async fn an_application_can_be_stopped_and_scaled_and_a_plan_in_use_stays() {
     let instances = platform.namespaced::<Instance>().list(&ListParams::default()).await.unwrap().items;
     assert!(instances.iter().all(|instance| instance.metadata.deletion_timestamp.is_none()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_is_placed_at_once() {
+    let platform = Platform::new().await;
+    // The first one waits for the node to be known as ready.
+    platform.create(&platform.namespaced::<Application>(), prebuilt("first", "app:1")).await;
+    platform.until("first", "it runs", |web| is(web, "Ready", "True", "Running")).await;
+    let started = tokio::time::Instant::now();
+    platform.create(&platform.namespaced::<Application>(), prebuilt("web", "app:1")).await;
+    let mut changed = platform.world.changed();
+    let placed = async {
+        let key = controller::world::Key::new("default", "web");
+        while !platform.world.instances.of_application(&key).iter().any(|it| it.spec.node_name.is_some()) {
+            changed.changed().await.unwrap();
+        }
+    };
+    tokio::time::timeout(crate::platform::PATIENCE, placed).await.expect("it is placed in time");
+    // Six writes, one after the other; a pause or a poll among them would show.
+    let took = started.elapsed();
+    println!("placed after {took:?}");
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+}

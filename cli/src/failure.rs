@@ -128,8 +128,7 @@ fn of_connection(error: &kube::Error, server: &str) -> Failure {
                 std::io::ErrorKind::TimedOut => Some("it does not answer".to_owned()),
                 _ => None,
             });
-            // An error of TLS is wrapped in one of input and output, which does not name it as its source.
-            if let Some(tls) = io.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            if let Some(tls) = tls_inside(io) {
                 return of_tls(tls, server);
             }
         }
@@ -139,6 +138,9 @@ fn of_connection(error: &kube::Error, server: &str) -> Failure {
         if innermost.contains("dns error") || innermost.contains("failed to lookup address") {
             why = Some("there is no host of this name".to_owned());
         }
+        if innermost.contains("invalid HTTP version") {
+            why = Some("it does not answer in HTTP: should its address begin with https://?".to_owned());
+        }
         source = cause.source();
     }
     unreachable(server, &why.unwrap_or(innermost))
@@ -147,6 +149,12 @@ fn of_connection(error: &kube::Error, server: &str) -> Failure {
 fn unreachable(server: &str, why: &str) -> Failure {
     let hint = "Is the server running? `berth up` starts one on this machine.";
     Failure { exit: Exit::Unreachable, message: format!("cannot reach {server}: {why}\n{hint}") }
+}
+
+/// An error of TLS is wrapped, even several times, in one of input and output, which does not name it as its source.
+fn tls_inside(error: &std::io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().or_else(|| tls_inside(inner.downcast_ref::<std::io::Error>()?))
 }
 
 fn of_tls(error: &rustls::Error, server: &str) -> Failure {

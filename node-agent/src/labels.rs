@@ -77,6 +77,11 @@ pub fn bridge_name(network: &str) -> String {
     format!("{}{}", crate::machine::BRIDGE_PREFIX, short_hash(network, 11))
 }
 
+/// The name of the bridge interface on which builds reach the outside.
+pub fn outside_bridge_name(network: &str) -> String {
+    format!("{}{}", crate::machine::OUTSIDE_BRIDGE_PREFIX, short_hash(network, 10))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,19 +74,20 @@ pub struct Options {
     pub node_name: String,
     /// More certificates that builds trust, PEM.
     pub extra_ca_file: Option<PathBuf>,
+    /// Networks from which source may be fetched although they are private.
+    pub source_networks: Vec<IpNet>,
     /// Whether the firewall is kept in place. Needs root; tests that share a machine leave it to one of them.
     pub firewall: bool,
 }
 
-/// Runs the agent until it is told to stop, with an Nginx of its own and builds on this node's Docker. Source may be
-/// fetched from private addresses only in `source_networks`.
-pub async fn run(options: Options, source_networks: Vec<IpNet>, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Runs the agent until it is told to stop, with an Nginx of its own and builds on this node's Docker.
+pub async fn run(options: Options, shutdown: CancellationToken) -> anyhow::Result<()> {
     let parts = |docker: &Arc<Docker>, options: &Options| {
         // Looked for on no path: whoever starts the agent has no say in which program serves the world.
         let nginx = nginx::find_binary(None).context("there is no Nginx on this machine")?;
         let mut settings = BuildSettings::new(options.data_dir.clone());
         settings.extra_ca_file.clone_from(&options.extra_ca_file);
-        settings.source_networks = source_networks;
+        settings.source_networks.clone_from(&options.source_networks);
         let builds = Builds::new(Arc::clone(docker), settings).context("cannot read what is kept of builds")?;
         Ok((NginxRouter::new(nginx, options.data_dir.join("nginx")), builds))
     };
@@ -143,7 +144,7 @@ pub async fn run_with<R: Router, B: Builder>(
     parts.spawn(session.run(voice, request_sender, shutdown.clone()));
     parts.spawn(gauge.run(heartbeat_sender, shutdown.clone()));
     if options.firewall {
-        parts.spawn(firewall::run(trouble_sender, shutdown.clone()));
+        parts.spawn(firewall::run(options.source_networks.clone(), trouble_sender, shutdown.clone()));
     }
     let stop = shutdown.clone();
     parts.spawn(async move {

@@ -138,6 +138,9 @@ pub struct NetworkSpec {
 
 /// Bridges of ours begin with this. The firewall drops what comes from `bth-+` to the host and the metadata address.
 pub const BRIDGE_PREFIX: &str = "bth-";
+/// What the name of a bridge begins with on which builds reach the outside. Other names go on with a hexadecimal digit,
+/// so no project's bridge begins like this.
+pub const OUTSIDE_BRIDGE_PREFIX: &str = "bth-o";
 
 /// A network of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]

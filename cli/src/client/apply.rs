@@ -27,7 +27,8 @@ pub(crate) async fn apply(options: &Apply) -> anyhow::Result<()> {
     if !options.dry_run && !options.no_wait {
         let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(options.timeout);
         for object in applied.iter().filter(|object| object["kind"] == "Application") {
-            let left = deadline.saturating_duration_since(tokio::time::Instant::now()).as_secs();
+            let left = deadline.saturating_duration_since(tokio::time::Instant::now()).as_millis().div_ceil(1000);
+            let left = u64::try_from(left).unwrap_or(u64::MAX);
             failures.check(served(&session, object, left).await);
         }
     }

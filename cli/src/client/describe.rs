@@ -61,7 +61,7 @@ pub(crate) async fn describe(options: &Describe) -> anyhow::Result<()> {
     }
     failures.end()?;
     if shown == 0 {
-        print::note("No resources found.");
+        print::note("No resources found");
     }
     Ok(())
 }

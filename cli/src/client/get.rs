@@ -94,8 +94,8 @@ async fn tables(session: &Session, queries: &[Query<'_>], options: &Get) -> anyh
     failures.end()?;
     if found == 0 {
         let namespaced = !options.all_namespaces && queries.iter().any(|query| query.resource.namespaced);
-        let place = if namespaced { format!(" in {} namespace", session.namespace) } else { String::new() };
-        print::note(&format!("No resources found{place}."));
+        let place = if namespaced { format!(" in {} namespace.", session.namespace) } else { String::new() };
+        print::note(&format!("No resources found{place}"));
     }
     Ok(())
 }

@@ -187,7 +187,7 @@ pub(crate) async fn targets(
     let mut found: Vec<(Resource, Vec<String>)> = Vec::new();
     for word in std::iter::once(first).chain(more.iter().map(String::as_str)) {
         let Some((kind, name)) = word.split_once('/') else {
-            return Err(fail(Exit::Usage, format!("give either KIND/NAME or KIND NAME…, not both: {word:?}")));
+            return Err(fail(Exit::Usage, "give either KIND/NAME or KIND NAME…, not both: no name has a /"));
         };
         check_name(name)?;
         let resource = find_one(session, kind).await?;

@@ -79,7 +79,9 @@ fn align(lines: &[Vec<String>], widths: &mut Vec<usize>) -> String {
 /// A cell: text without what could steer the terminal.
 fn cell(value: &Value) -> String {
     match value {
+        // An empty cell would make columns hard to count, for people and for awk.
         Value::Null => "<none>".to_owned(),
+        Value::String(text) if text.is_empty() => "<none>".to_owned(),
         Value::String(text) => plain(text),
         other => plain(&other.to_string()),
     }

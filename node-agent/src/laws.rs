@@ -64,9 +64,36 @@ struct Before {
 #[derive(Clone, Debug)]
 struct Scene {
     tasks: Vec<InstanceTask>,
+    /// What becomes of each of them when all has come to rest.
+    later: Vec<Later>,
     before: Vec<Before>,
     /// After how many steps the agent ends and another one begins.
     crashes: Vec<usize>,
+}
+
+/// What is assigned in the second act.
+#[derive(Clone, Copy, Debug)]
+enum Later {
+    Same,
+    Stop,
+    Changed,
+    Gone,
+}
+
+impl Scene {
+    /// The tasks of the second act.
+    fn later(&self) -> Vec<InstanceTask> {
+        let mut tasks = Vec::new();
+        for (task, later) in self.tasks.iter().zip(&self.later) {
+            match later {
+                Later::Same => tasks.push(task.clone()),
+                Later::Stop => tasks.push(InstanceTask { state: RunState::Stop, ..task.clone() }),
+                Later::Changed => tasks.push(InstanceTask { cpu_millis: 200, ..task.clone() }),
+                Later::Gone => {}
+            }
+        }
+        tasks
+    }
 }
 
 fn scene() -> impl Strategy<Value = Scene> {
@@ -77,11 +104,9 @@ fn scene() -> impl Strategy<Value = Scene> {
     });
     let before = (0..8_usize, any::<bool>(), any::<bool>(), prop::bool::weighted(0.8))
         .prop_map(|(number, current, running, ours)| Before { number, current, running, ours });
-    (tasks, vec(before, 0..5), vec(1..12_usize, 0..6)).prop_map(|(tasks, before, crashes)| Scene {
-        tasks,
-        before,
-        crashes,
-    })
+    let later = prop_oneof![Just(Later::Same), Just(Later::Stop), Just(Later::Changed), Just(Later::Gone)];
+    (tasks, vec(later, 6), vec(before, 0..5), vec(1..12_usize, 0..6))
+        .prop_map(|(tasks, later, before, crashes)| Scene { tasks, later, before, crashes })
 }
 
 fn assignment(tasks: &[InstanceTask]) -> Assignment {
@@ -229,7 +254,8 @@ fn satisfied(tasks: &[InstanceTask], state: &State) -> Result<(), String> {
         if container.state != ContainerState::Running || container.image != format!("sha256:{}", task.image) {
             return Err(format!("{uid} does not run as it should: {container:?}"));
         }
-        if container.labels[labels::SPEC_HASH] == "another" {
+        let newer = container.labels[labels::SPEC_HASH] == desired::spec_hash(task);
+        if !newer {
             return Err(format!("{uid} is an older one"));
         }
     }
@@ -271,40 +297,39 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let machine = Arc::new(Fake::new(NODE, machine(&scene)));
         let before = strangers(&machine.state());
-        let desired = Desired::new(NODE, PORTS, &assignment(&scene.tasks));
-        let mut agent = Agent::start(&machine, folder.path(), desired.clone());
         let mut crashes = scene.crashes.iter().copied();
         let mut until_crash = crashes.next().unwrap_or(usize::MAX);
-        let mut by = SignedDuration::ZERO;
-        let mut rested = false;
-        for _ in 0..ROUNDS {
-            let plan = agent.plan(by);
-            let again = crate::plan::plan(&agent.desired, &agent.observed);
-            prop_assert_eq!(&plan, &again, "the same input gives the same plan");
-            if plan.steps.is_empty() && plan.wake.is_none() {
-                rested = true;
-                break;
+        for tasks in [scene.tasks.clone(), scene.later()] {
+            let desired = Desired::new(NODE, PORTS, &assignment(&tasks));
+            let mut agent = Agent::start(&machine, folder.path(), desired.clone());
+            let mut by = SignedDuration::ZERO;
+            let mut rested = false;
+            for _ in 0..ROUNDS {
+                let plan = agent.plan(by);
+                let again = crate::plan::plan(&agent.desired, &agent.observed);
+                prop_assert_eq!(&plan, &again, "the same input gives the same plan");
+                // Grace times of what runs well are only looked at.
+                if plan.steps.is_empty() && (plan.wake.is_none() || satisfied(&tasks, &machine.state()).is_ok()) {
+                    rested = true;
+                    break;
+                }
+                by = if plan.steps.is_empty() {
+                    plan.wake.map_or(SignedDuration::ZERO, |at| at.duration_since(agent.observed.now))
+                } else {
+                    SignedDuration::from_millis(10)
+                };
+                let (count, all) = agent.carry_out(plan, until_crash);
+                until_crash -= count;
+                if !all || until_crash == 0 {
+                    agent = Agent::start(&machine, folder.path(), desired.clone());
+                    until_crash = crashes.next().unwrap_or(usize::MAX);
+                }
             }
-            by = if plan.steps.is_empty() {
-                plan.wake.map_or(SignedDuration::ZERO, |at| at.duration_since(agent.observed.now))
-            } else {
-                SignedDuration::from_millis(10)
-            };
-            // Grace times of what runs well are only looked at.
-            if plan.steps.is_empty() && satisfied(&scene.tasks, &machine.state()).is_ok() {
-                rested = true;
-                break;
-            }
-            let (count, all) = agent.carry_out(plan, until_crash);
-            until_crash -= count;
-            if !all || until_crash == 0 {
-                agent = Agent::start(&machine, folder.path(), desired.clone());
-                until_crash = crashes.next().unwrap_or(usize::MAX);
-            }
+            let state = machine.state();
+            prop_assert!(rested, "it never came to rest");
+            prop_assert_eq!(satisfied(&tasks, &state), Ok(()));
         }
         let state = machine.state();
-        prop_assert!(rested, "it never came to rest");
-        prop_assert_eq!(satisfied(&scene.tasks, &state), Ok(()));
         prop_assert_eq!(strangers(&state), before, "what is not ours was touched");
         prop_assert_eq!(&state.violations, &Vec::<String>::new());
     }
@@ -314,8 +339,10 @@ proptest! {
 fn an_absent_image_is_asked_for_again_and_hinders_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let tasks = [task(0, 0, 9, RunState::Run), task(1, 1, 0, RunState::Run)];
-    let machine =
-        Arc::new(Fake::new(NODE, machine(&Scene { tasks: tasks.to_vec(), before: Vec::new(), crashes: Vec::new() })));
+    let machine = Arc::new(Fake::new(
+        NODE,
+        machine(&Scene { tasks: tasks.to_vec(), later: Vec::new(), before: Vec::new(), crashes: Vec::new() }),
+    ));
     let mut agent = Agent::start(&machine, folder.path(), Desired::new(NODE, PORTS, &assignment(&tasks)));
     for _ in 0..10 {
         let plan = agent.plan(SignedDuration::from_millis(10));
@@ -337,8 +364,10 @@ fn an_absent_image_is_asked_for_again_and_hinders_nobody() {
 fn four_ends_in_a_row_are_a_crash_loop() {
     let folder = tempfile::tempdir().unwrap();
     let tasks = [task(0, 0, 0, RunState::Run)];
-    let machine =
-        Arc::new(Fake::new(NODE, machine(&Scene { tasks: tasks.to_vec(), before: Vec::new(), crashes: Vec::new() })));
+    let machine = Arc::new(Fake::new(
+        NODE,
+        machine(&Scene { tasks: tasks.to_vec(), later: Vec::new(), before: Vec::new(), crashes: Vec::new() }),
+    ));
     let desired = Desired::new(NODE, PORTS, &assignment(&tasks));
     let mut agent = Agent::start(&machine, folder.path(), desired.clone());
     for _ in 0..40 {

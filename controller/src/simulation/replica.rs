@@ -95,6 +95,19 @@ impl Replica {
         }
     }
 
+    /// Takes in the answers to writes of its own, as the driver does.
+    fn absorb(&self, answers: &[Told]) {
+        for told in answers.iter().filter(|told| !told.removed) {
+            of_noun!(told.name.0, K => {
+                let cache = K::cache(&self.world);
+                let object: K = serde_json::from_value(told.object.clone()).unwrap();
+                if let Some(change) = cache.absorb(object, cache.epoch()) {
+                    self.follow(&change);
+                }
+            });
+        }
+    }
+
     /// The plan for an object as this copy has it, and the status it would publish.
     pub(crate) fn decide(&self, noun: Noun, key: &Key, now: Timestamp) -> Option<(Vec<Step>, Target, Value, Value)> {
         of_noun!(noun, K => {
@@ -126,9 +139,11 @@ impl Replica {
                 return done;
             }
             judge(store, step);
+            let told = store.told.len();
             if store.take(step).is_err() {
                 break;
             }
+            self.absorb(&store.told[told..]);
             done |= !matches!(step, Step::Emit(_));
         }
         if crash.is_some() {
@@ -137,7 +152,9 @@ impl Replica {
         let mut after = before.clone();
         json_patch::merge(&mut after, &patch);
         if after != before {
+            let told = store.told.len();
             done |= store.merge(&target, &serde_json::json!({ "status": patch })).is_ok();
+            self.absorb(&store.told[told..]);
         }
         done
     }
@@ -153,7 +170,9 @@ impl Replica {
             let chosen = self.world.ledger().assume(&key, &instance);
             let Ok(node) = chosen else { continue };
             let patch = serde_json::json!({ "spec": { "nodeName": node } });
+            let told = store.told.len();
             if store.merge(&Target::exactly(&*instance), &patch).is_ok() {
+                self.absorb(&store.told[told..]);
                 done = true;
             } else {
                 self.world.ledger().forget(&key);

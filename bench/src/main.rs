@@ -16,6 +16,7 @@ mod swarm;
 mod table;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -51,8 +52,17 @@ struct Arguments {
     list: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match begin(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            table::line(&format!("bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.list {
         for measurement in MEASUREMENTS {
             table::line(&format!("{:>3}  {}", measurement.number, measurement.what));

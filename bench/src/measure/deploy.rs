@@ -30,6 +30,7 @@ const POLL: Duration = Duration::from_millis(1);
 const DEPLOY_SECONDS_MAX: u64 = 60;
 /// Where the applications are.
 pub(crate) const PATH: &str = "/apis/berth.dev/v1alpha1/namespaces/bench/applications";
+const INSTANCES: &str = "/apis/berth.dev/v1alpha1/namespaces/bench/instances";
 
 pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     setting.docker.image_id(IMAGE).await?;
@@ -77,7 +78,7 @@ async fn take_turns(
     // The first of each warms up.
     for number in 0..=setting.repetitions.max(REPETITIONS_MIN) {
         let times = (
-            on_berth(deployments).await.context("Berth")?,
+            on_berth(deployments, number).await.context("Berth")?,
             on_docker(setting, number).await.context("Docker")?,
             on_swarm(swarm, number).await.context("Swarm")?,
         );
@@ -90,14 +91,15 @@ async fn take_turns(
     Ok((berth, docker, swarms))
 }
 
-async fn on_berth(deployments: &mut Deployments) -> anyhow::Result<f64> {
-    let (status, _) = deployments.page("hello").await?;
+async fn on_berth(deployments: &mut Deployments, number: u32) -> anyhow::Result<f64> {
+    let name = format!("hello-{number}");
+    let (status, _) = deployments.page(&name).await?;
     anyhow::ensure!(status != 200, "the application is served before it is there");
     let asked = Instant::now();
-    deployments.create("hello", json!({})).await?;
-    deployments.until_served("hello").await?;
+    deployments.create(&name, json!({})).await?;
+    deployments.until_served(&name).await?;
     let time = asked.elapsed();
-    deployments.delete("hello").await?;
+    deployments.delete(&name).await?;
     Ok(time.as_secs_f64() * 1e3)
 }
 
@@ -169,14 +171,16 @@ impl Deployments {
         self.api.good(http::Method::PATCH, &format!("{PATH}/{name}"), body.into()).await.map(drop)
     }
 
-    /// Deletes an application and waits until it, its container and its route are gone.
+    /// Deletes an application and waits until its route and its instances, and so its containers, are gone: what is
+    /// measured next must not compete with them. That nothing else is left is what the whole-system tests show.
     pub(crate) async fn delete(&mut self, name: &str) -> anyhow::Result<()> {
-        let path = format!("{PATH}/{name}");
-        self.api.good(http::Method::DELETE, &path, bytes::Bytes::new()).await?;
+        self.api.good(http::Method::DELETE, &format!("{PATH}/{name}"), bytes::Bytes::new()).await?;
         let deadline = Instant::now() + Duration::from_secs(DEPLOY_SECONDS_MAX);
         loop {
-            let (status, _) = self.api.call(http::Method::GET, &path, bytes::Bytes::new()).await?;
-            if status == 404 && self.page(name).await?.0 != 200 {
+            let list: Value = serde_json::from_slice(&self.api.get(INSTANCES).await?)?;
+            let instances = list["items"].as_array().context("a list has items")?;
+            let left = instances.iter().any(|instance| instance["spec"]["application"] == name);
+            if !left && self.page(name).await?.0 != 200 {
                 return Ok(());
             }
             anyhow::ensure!(Instant::now() < deadline, "{name} is not deleted");

@@ -1,0 +1,136 @@
+//! Runs the program and servers of its own, each in a folder of its own.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use regex::Regex;
+
+/// More than a loaded machine needs for anything that is waited for here.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The program, with nothing of this machine's environment but the way to Git.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", "/nonexistent");
+    command
+}
+
+/// What a command wrote, and how it ended.
+pub(crate) struct Outcome {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+pub(crate) fn run(mut command: Command, input: &str) -> Outcome {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that does not read ends before it was written to.
+    drop(stdin.write_all(input.as_bytes()));
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Waits until `look` finds something.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let mut waited = Duration::ZERO;
+    let step = Duration::from_millis(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(waited < PATIENCE, "waited too long: {what}");
+        std::thread::sleep(step);
+        waited += step;
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) data: PathBuf,
+    pub(crate) port: u16,
+    child: Child,
+}
+
+impl Server {
+    /// Starts a server and waits until it answers.
+    pub(crate) fn start(data: &Path, port: u16) -> Self {
+        let server = Self::spawn(data, port);
+        wait_for(&format!("the server answers; its log: {}", server.log()), || {
+            let outcome = server.berth(&["get", "namespaces"], "");
+            (outcome.code == Some(0)).then_some(())
+        });
+        server
+    }
+
+    /// Starts a server.
+    pub(crate) fn spawn(data: &Path, port: u16) -> Self {
+        std::fs::create_dir_all(data).unwrap();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("log")).unwrap();
+        let child = program()
+            .args(["server", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+            .arg(data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { data: data.to_owned(), port, child }
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.data.join("admin.kubeconfig")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.join("log")).unwrap()
+    }
+
+    /// Runs a command as the server's administrator.
+    pub(crate) fn berth(&self, arguments: &[&str], input: &str) -> Outcome {
+        let mut command = program();
+        command.env("KUBECONFIG", self.kubeconfig()).args(arguments);
+        run(command, input)
+    }
+
+    pub(crate) fn signal(&self, which: &str) {
+        assert!(Command::new("kill").args([which, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the server ends", || child.try_wait().unwrap())
+    }
+
+    /// What was written, without what is different each time.
+    pub(crate) fn steady(&self, text: &str) -> String {
+        let text = text.replace(&self.data.display().to_string(), "DATA").replace(&self.port.to_string(), "PORT");
+        let replace =
+            |text: String, pattern: &str, by: &str| Regex::new(pattern).unwrap().replace_all(&text, by).into_owned();
+        let text = replace(text, r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z", "TIME");
+        let text = replace(text, r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID");
+        let text = replace(text, r#"(resourceVersion"?: )"\d+""#, r#"$1"N""#);
+        // Ages: in the last column, in parentheses, and in the columns of conditions and events.
+        let text = replace(text, r"(?m)(  )\d+(s|m\d+s)$", "${1}AGE");
+        let text = replace(text, r"\(\d+(s|m\d+s) ago\)", "(AGE ago)");
+        replace(text, r"(?m)^(  [A-Z]\w+ +\w+ +\w+ +)\d+s +", "${1}AGE  ")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

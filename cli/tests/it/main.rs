@@ -1,0 +1,8 @@
+//! `berth` as a program: what it prints, how it exits, and that a server keeps what it acknowledged.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod berth;
+mod commands;
+mod help;
+mod lifecycle;

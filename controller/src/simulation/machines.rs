@@ -31,15 +31,8 @@ pub(crate) fn node(name: &str, memory: &str) -> Value {
 impl Machines {
     /// Lets every agent that can be heard do a little. Returns whether any had something to do.
     pub(crate) fn work(&self, store: &mut Store, dice: &mut Dice) -> bool {
+        self.beat(store);
         let mut done = false;
-        for (key, object) in store.of(Noun::Node) {
-            if self.silent.contains(&key.name) {
-                continue;
-            }
-            let now = store.now.to_string();
-            // A heartbeat is no work.
-            store.merge(&target(&(Noun::Node, key), &object), &json!({ "status": { "lastHeartbeat": now } })).unwrap();
-        }
         for (key, object) in store.of(Noun::Instance) {
             let Some(node) = object["spec"]["nodeName"].as_str() else { continue };
             if !self.runs(store, node) || dice.one_in(3) {
@@ -73,6 +66,17 @@ impl Machines {
             store.merge(&target(&(Noun::Build, key), &object), &json!({ "status": status })).unwrap();
         }
         done | self.route(store)
+    }
+
+    /// Every agent that can be heard says that it is alive.
+    pub(crate) fn beat(&self, store: &mut Store) {
+        for (key, object) in store.of(Noun::Node) {
+            if self.silent.contains(&key.name) {
+                continue;
+            }
+            let now = store.now.to_string();
+            store.merge(&target(&(Noun::Node, key), &object), &json!({ "status": { "lastHeartbeat": now } })).unwrap();
+        }
     }
 
     fn runs(&self, store: &Store, node: &str) -> bool {

@@ -168,7 +168,15 @@ impl<K: Watched> Cache<K> {
     pub(crate) fn remove(&self, object: &K) -> Change<K> {
         let mut inner = self.write();
         inner.seen = inner.seen.max(revision(object));
-        Change { before: inner.take(&Key::of(object)), after: None }
+        let key = Key::of(object);
+        // Another of its name may have been made since, of which the answer has come before the watch's word.
+        if let Some(present) = inner.objects.get(&key)
+            && revision(&**present) > revision(object)
+        {
+            let present = Arc::clone(present);
+            return Change { before: Some(Arc::clone(&present)), after: Some(present) };
+        }
+        Change { before: inner.take(&key), after: None }
     }
 
     /// Replaces everything by a new list. Returns what is different now.
@@ -282,6 +290,9 @@ mod tests {
         cache.remove(&namespace("a", 9));
         assert!(cache.absorb(namespace("a", 8), epoch).is_none(), "it was deleted at 9");
         assert!(cache.is_empty());
+        assert!(cache.absorb(namespace("a", 12), epoch).is_some());
+        cache.remove(&namespace("a", 11));
+        assert!(!cache.is_empty(), "it was another of that name that went at 11");
     }
 
     #[test]

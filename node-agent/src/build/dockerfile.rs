@@ -202,7 +202,7 @@ fn rewrite(instruction: &Instruction, from: &From, stage: &mut Stage) -> Result<
             return Err(refused(instruction.line, &format!("COPY --from with a variable in {path} is not supported"))
                 .hint("write the path out"));
         }
-        let place = format!("berth/from/{}/", stage.takes.len());
+        let place = format!(".berth-from/{}/", stage.takes.len());
         let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
         if parts.contains(&"..") {
             return Err(refused(instruction.line, &format!("{path} leads up")));
@@ -211,8 +211,8 @@ fn rewrite(instruction: &Instruction, from: &From, stage: &mut Stage) -> Result<
         let plain = parts.iter().position(|part| part.contains(['*', '?', '['])).unwrap_or(parts.len());
         let (taken, pattern) = parts.split_at(plain);
         let name = taken.last().copied().unwrap_or(".");
-        let pattern: String = pattern.iter().map(|part| format!("/{part}")).collect();
-        sources.push(if taken.is_empty() { format!("{place}.{pattern}") } else { format!("{place}{name}{pattern}") });
+        let inside: Vec<&str> = [name].iter().chain(pattern).copied().collect();
+        sources.push(format!("{place}{}", inside.join("/")));
         stage.takes.push(Take { from: from.clone(), path: format!("/{}", taken.join("/")), place });
     }
     sources.push(target);

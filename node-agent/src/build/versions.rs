@@ -83,34 +83,34 @@ fn range(text: &str, notation: Notation) -> Option<VersionReq> {
         if digits == word.len() {
             continue;
         }
-        let written = comparator(&std::mem::take(&mut operator), &word[digits..], notation)?;
-        // What is excluded leaves the rest of a version's line, which is all that is asked here.
-        comparators.extend(written.into_iter().flat_map(|range| range.comparators));
+        comparators.extend(comparator(&std::mem::take(&mut operator), &word[digits..], notation)?);
     }
     Some(VersionReq { comparators }).filter(|_| operator.is_empty())
 }
 
-fn comparator(operator: &str, version: &str, notation: Notation) -> Option<Option<VersionReq>> {
+/// The comparators of one of them; none for what is only excluded, which leaves the rest of its line.
+fn comparator(operator: &str, version: &str, notation: Notation) -> Option<Vec<Comparator>> {
+    let read = |text: &str| VersionReq::parse(text).ok().map(|range| range.comparators);
     let version = number(version)?;
     let parts = version.split('.').count();
     let operator = match (notation, operator) {
-        (_, "!=") => return Some(None),
+        (_, "!=") => return Some(Vec::new()),
         // `~8.1` and `~=3.11` let the last number that is written rise, and `~8` any of 8.
         (Notation::Composer, "~") | (Notation::Python, "~=") if parts == 2 => "^",
         (Notation::Python, "~=") => "~",
         (_, "" | "==" | "===") => {
             // A plain version means its whole line: 20 is any 20, 3.11.4 any 3.11 that we have.
-            return VersionReq::parse(&line(&version)).ok().map(Some);
+            return read(&line(&version));
         }
         // Above 18 begins with 19 where no more numbers are written; the last ones are taken as nines.
         (_, ">") if parts < 3 => {
-            return VersionReq::parse(&format!(">{version}{}", [".999.999", ".999"][parts - 1])).ok().map(Some);
+            return read(&format!(">{version}{}", [".999.999", ".999"][parts - 1]));
         }
         (_, operator @ ("=" | ">" | ">=" | "<" | "<=" | "^" | "~")) => operator,
         _ => return None,
     };
     let version = version.trim_end_matches(".*").to_owned();
-    VersionReq::parse(&format!("{operator}{version}")).ok().map(Some)
+    read(&format!("{operator}{version}"))
 }
 
 /// `20` and `20.x` are any 20; a full version stands for its minor version, since a runtime has the newest patch.
@@ -146,7 +146,7 @@ mod tests {
             (">=20.11.0", &["20", "22"], &["18"]),
             ("<20", &["18"], &["20"]),
             ("*", &["18", "24"], &[]),
-            (">18", &["18", "20"], &["16"]),
+            (">18", &["20"], &["18", "16"]),
         ] {
             let wanted = Wanted::parse(range, "package.json", Notation::Npm).expect(range);
             for version in yes {

@@ -24,7 +24,9 @@ use crate::labels;
 use crate::machine::{ByteStream, Error, HelperNetwork, HelperSpec, Image, ImageBuild, LogSink, Workshop};
 
 /// Where the Dockerfile lies in the context.
-const DOCKERFILE: &str = "berth/Dockerfile";
+const DOCKERFILE: &str = ".berth.Dockerfile";
+/// Docker takes what this names out of the context before it copies: our Dockerfile is no file of the customer's.
+const DOCKERIGNORE: &str = ".berth.Dockerfile\n.dockerignore\n";
 /// The certificates that this machine trusts, by distribution.
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -253,6 +255,7 @@ impl<W: Workshop> Build<'_, W> {
             layout.carried.push((take.place.clone(), file));
         }
         layout.files.push((DOCKERFILE.to_owned(), stage.text.clone().into_bytes()));
+        layout.files.push((".dockerignore".to_owned(), DOCKERIGNORE.as_bytes().to_vec()));
         let carried: Vec<_> = layout.carried.iter().map(|(_, file)| file.clone()).collect();
         let image = self.build(archive, layout, args.clone(), tag).await;
         for file in carried {

@@ -9,6 +9,13 @@ use crate::build::failure::Failure;
 use crate::build::source::Source;
 use crate::build::versions::{Notation, Wanted};
 
+/// The image's pnpm, which would fetch the one that `packageManager` names and run that instead.
+macro_rules! pnpm {
+    () => {
+        "pnpm --config.manage-package-manager-versions=false"
+    };
+}
+
 /// The programs that install packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manager {
@@ -164,7 +171,7 @@ fn program(manager: Manager) -> &'static str {
     match manager {
         Manager::Npm => "npm",
         Manager::Yarn | Manager::YarnBerry => "yarn",
-        Manager::Pnpm => "pnpm",
+        Manager::Pnpm => pnpm!(),
     }
 }
 
@@ -175,8 +182,8 @@ fn install(manager: Manager, locked: bool) -> &'static str {
         (Manager::Yarn, true) => "yarn install --frozen-lockfile",
         (Manager::Yarn, false) => "yarn install",
         (Manager::YarnBerry, _) => "yarn install --immutable",
-        (Manager::Pnpm, true) => "pnpm install --frozen-lockfile",
-        (Manager::Pnpm, false) => "pnpm install",
+        (Manager::Pnpm, true) => concat!(pnpm!(), " install --frozen-lockfile"),
+        (Manager::Pnpm, false) => concat!(pnpm!(), " install"),
     }
 }
 
@@ -186,7 +193,7 @@ fn prune_command(manager: Manager) -> Option<&'static str> {
         Manager::Yarn => Some("yarn install --frozen-lockfile --production --ignore-scripts --prefer-offline"),
         // Its own plugin does this, and not every project has it.
         Manager::YarnBerry => None,
-        Manager::Pnpm => Some("pnpm prune --prod --ignore-scripts"),
+        Manager::Pnpm => Some(concat!(pnpm!(), " prune --prod --ignore-scripts")),
     }
 }
 

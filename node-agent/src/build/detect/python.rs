@@ -158,7 +158,7 @@ impl Project {
         };
         source
             .paths()
-            .filter(|path| path.ends_with(".txt") && path.contains("requirements"))
+            .filter(|path| path.contains("requirements") && path.strip_suffix(".txt").is_some())
             .filter_map(|path| source.text(path))
             .flat_map(str::lines)
             .for_each(&mut take);

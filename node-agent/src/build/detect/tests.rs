@@ -73,7 +73,7 @@ fn check_task(files: &[(&str, &str)], task: &BuildTask) -> String {
                 .iter()
                 .map(|step| match step {
                     Step::Copy(files) => format!("copy {}", files.join(" ")),
-                    Step::Write { name, text } => format!("write {name} {:?}", text),
+                    Step::Write { name, text } => format!("write {name} {text:?}"),
                     Step::CopyAll => "copy all".to_owned(),
                     Step::Run(command) => command.clone(),
                 })
@@ -115,7 +115,7 @@ fn nodejs() {
                 ("pnpm-lock.yaml", ""),
                 ("lib/main.js", ""),
             ],
-            "nodejs-18 | copy package.json pnpm-lock.yaml; pnpm install --frozen-lockfile; copy all | node lib/main.js",
+            "nodejs-18 | copy package.json pnpm-lock.yaml; pnpm --config.manage-package-manager-versions=false install --frozen-lockfile; copy all | node lib/main.js",
         ),
         (&[("package.json", "{}"), ("server.js", "")], "nodejs-22 | copy all | node server.js"),
         (&[("server.js", "")], "nodejs-22 | copy all | node server.js"),

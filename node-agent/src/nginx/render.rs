@@ -258,7 +258,9 @@ mod tests {
 
     #[test]
     fn the_configuration_reads_like_this() {
-        insta::assert_snapshot!(render(&settings()).unwrap().conf);
+        let rendered = render(&settings()).unwrap();
+        // The name is a hash that changes with every word of the Lua.
+        insta::assert_snapshot!(rendered.conf.replace(&rendered.name, "NAME"));
     }
 
     #[test]

@@ -153,7 +153,10 @@ fn hopeless(instance: &Instance, observed: &Observed) -> Option<String> {
         return Some(format!("Unhealthy: it gave no good answer within {grace}; {message}{log}"));
     }
     let made = instance.metadata.creation_timestamp.as_ref().map_or(observed.now, |time| time.0);
-    (observed.now.duration_since(made) > START_MAX)
+    // Time without a node, and on a node that was silent, is not its own.
+    let turns = ["Scheduled", READY].map(|type_| condition::find(&status.conditions, type_));
+    let since = turns.into_iter().flatten().map(|turn| turn.last_transition_time.0).max().unwrap_or(made).max(made);
+    (observed.now.duration_since(since) > START_MAX)
         .then(|| format!("Unhealthy: it did not run within {} minutes; {message}{log}", START_MAX.as_mins()))
 }
 

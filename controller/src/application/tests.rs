@@ -225,6 +225,23 @@ no such module");
 }
 
 #[test]
+fn time_without_a_node_or_on_a_silent_one_is_not_counted_against_a_release() {
+    let turned = |minutes: i64| {
+        let scene = Scene::new("web image=app:2 | v1=app:1 active, v2=app:2 | v1-0 running a, v2-0 pulling b");
+        let slow = scene.world.instances.all().into_iter().find(|it| it.spec.node_name.as_deref() == Some("b"));
+        let mut slow = Instance::clone(&slow.unwrap());
+        let ago = |minutes: i64| crds::condition::whole_seconds(now() - jiff::SignedDuration::from_mins(minutes));
+        slow.metadata.creation_timestamp = Some(ago(60));
+        let placed = crds::condition::Verdict::new("Scheduled", Some(true), "Placed", "on b");
+        slow.status.as_mut().unwrap().conditions = crds::condition::set(&[], &[placed], None, ago(minutes).0);
+        scene.world.instances.apply(slow);
+        scene.steps().join(", ")
+    };
+    assert_snapshot!(turned(14), @"");
+    assert_snapshot!(turned(16), @"give v2 up: v2-0: Unhealthy: it did not run within 15 minutes; ");
+}
+
+#[test]
 fn what_serves_is_tried_again_when_it_fails() {
     assert_snapshot!(check("web image=app:1 | v1=app:1 active | v1-0 failed a"), @"nothing");
     let mut scene = Scene::new("web image=app:1 | v1=app:1 active | v1-0 failed a");

@@ -107,8 +107,15 @@ impl Run {
                 self.controllers[controller] = Replica::new(&self.store);
             }
             _ => {
-                let seconds = if self.dice.one_in(10) { 400 } else { 2 };
+                let long = self.dice.one_in(10);
+                let seconds = if long && self.weather.silence { 400 } else { 2 };
                 self.store.now += jiff::SignedDuration::from_secs(seconds);
+                if long {
+                    // Agents have had that time too.
+                    for _ in 0..6 {
+                        self.machines.work(&mut self.store, &mut self.dice);
+                    }
+                }
                 if !self.weather.silence {
                     // Nor is anybody so far behind that a node seems silent.
                     self.machines.beat(&mut self.store);

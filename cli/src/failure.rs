@@ -3,6 +3,9 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+/// What kube gives as the reason of an answer that no API server wrote, such as a proxy's page.
+const UNKNOWN_ANSWER: &str = "Failed to parse error data";
+
 /// The exit codes; `--help` lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
@@ -91,6 +94,10 @@ pub(crate) fn of_request(error: &kube::Error, server: &str) -> Failure {
 }
 
 fn of_answer(status: &kube::core::Status, server: &str) -> Failure {
+    if status.reason == UNKNOWN_ANSWER {
+        let message = format!("{server} is no API server: it answered with {} and no word that is known", status.code);
+        return Failure { exit: Exit::Failed, message };
+    }
     let exit = match status.code {
         404 => Exit::NotFound,
         400 | 409 | 413 | 422 => Exit::Refused,
@@ -213,6 +220,14 @@ mod tests {
         ] {
             assert_eq!(exit_of(&answer(code, "x").context("plan/small")), exit, "{code}");
         }
+    }
+
+    #[test]
+    fn pages_of_others_are_not_shown() {
+        let status = kube::core::Status::failure("<html>…</html>", UNKNOWN_ANSWER).with_code(404);
+        let failure = of_request(&kube::Error::Api(Box::new(status)), "https://x");
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.message.starts_with("https://x is no API server"), "{}", failure.message);
     }
 
     #[test]

@@ -10,6 +10,10 @@ use crate::failure::{Exit, fail};
 
 /// More than anybody writes by hand, and little enough to keep in memory.
 const BYTES_MAX: u64 = 16 << 20;
+/// A file of the largest size, full of the smallest resources.
+const DOCUMENTS_MAX: usize = 250_000;
+/// Each takes some 100 bytes of memory when it is read; a stream of resources has one for every ten bytes.
+const NODES_MAX: usize = 2_000_000;
 /// kubectl reads these.
 const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
 
@@ -110,6 +114,11 @@ fn documents(text: &str) -> anyhow::Result<Vec<Value>> {
         }
     }
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: DOCUMENTS_MAX,
+            max_nodes: NODES_MAX,
+            max_events: NODES_MAX * 4,
+        },
         strict_booleans: false,
         leading_zero_numbers_as_strings: true,
         underscored_numbers_as_strings: true,
@@ -132,6 +141,17 @@ mod tests {
         assert_eq!(kinds, ["A", "B"]);
         let tabs = "{\n\t\"apiVersion\": \"v1\",\n\t\"kind\": \"A\",\n\t\"metadata\": {\"name\": \"a\"}\n}\n";
         assert_eq!(parse(tabs).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn long_streams_are_read_and_bombs_are_not() {
+        let many: String =
+            (0..3000).map(|n| format!("---\napiVersion: v1\nkind: A\nmetadata: {{name: a-{n}}}\n")).collect();
+        assert_eq!(parse(&many).unwrap().len(), 3000);
+        let bomb: String = (1..12)
+            .map(|n| format!("a{n}: &a{n} [*a{m},*a{m},*a{m},*a{m},*a{m},*a{m},*a{m},*a{m},*a{m}]\n", m = n - 1))
+            .collect();
+        assert!(parse(&format!("a0: &a0 [x]\n{bomb}")).is_err());
     }
 
     #[test]

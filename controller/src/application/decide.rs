@@ -16,10 +16,15 @@ use crate::step::Object;
 /// On a build that was cancelled because another was wanted: which one. Without it, a person cancelled it.
 pub(super) const SUPERSEDED_ANNOTATION: &str = "berth.dev/superseded-by";
 
-/// Whether a build was ended only because another was wanted.
-pub(super) fn is_superseded(build: &Build) -> bool {
-    let cancelled = build.status.as_ref().is_some_and(|status| status.phase == BuildPhase::Cancelled);
-    cancelled && build.annotations().contains_key(SUPERSEDED_ANNOTATION)
+/// Whether how a build ended says nothing about its source: another was wanted, or its node was lost. It may be made
+/// again; a node is lost only after minutes, so this is no busy circle.
+pub(super) fn is_void(build: &Build) -> bool {
+    let Some(status) = &build.status else { return false };
+    match status.phase {
+        BuildPhase::Cancelled => build.annotations().contains_key(SUPERSEDED_ANNOTATION),
+        BuildPhase::Failed => status.failure.as_ref().is_some_and(|failure| failure.reason == "NodeLost"),
+        _ => false,
+    }
 }
 
 /// What an application asks for.
@@ -163,6 +168,7 @@ impl Decision {
         let failure = status.failure.unwrap_or_default();
         let say = |succeeded, reason, message: String| Verdict::new(BUILD_SUCCEEDED, succeeded, reason, message);
         self.build_verdict = match status.phase {
+            _ if is_void(present) => say(None, "Building", format!("{name} is to be built anew")),
             BuildPhase::Succeeded => {
                 let image = Image::built(present);
                 self.build_verdict = match &image {
@@ -176,9 +182,6 @@ impl Decision {
             BuildPhase::Failed => {
                 let hint = failure.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                 say(Some(false), "BuildFailed", format!("{name}: {}: {}{hint}", failure.reason, failure.message))
-            }
-            BuildPhase::Cancelled if is_superseded(present) => {
-                say(None, "Building", format!("{name} is wanted again and is to be built anew"))
             }
             BuildPhase::Cancelled => say(Some(false), "Cancelled", format!("{name} was cancelled")),
             BuildPhase::Pending => say(None, "Building", format!("{name} waits for its turn")),

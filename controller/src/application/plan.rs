@@ -72,12 +72,12 @@ fn make(decision: &Decision) -> Vec<Step> {
     decision.make.clone().map(Step::Create).into_iter().chain([note]).collect()
 }
 
-/// Ends builds that something newer has taken the place of. One that was ended so and is wanted again after all makes
-/// room for another of its name.
+/// Ends builds that something newer has taken the place of. One that is wanted and ended through no fault of its
+/// source makes room for another of its name.
 fn cancel(decision: &Decision, observed: &Observed) -> Vec<Step> {
     let Some(wanted) = &decision.build else { return Vec::new() };
     let back = observed.builds.iter().find(|build| build.name_any() == *wanted);
-    if let Some(build) = back.filter(|build| decide::is_superseded(build) && !is_deleted(&***build)) {
+    if let Some(build) = back.filter(|build| decide::is_void(build) && !is_deleted(&***build)) {
         return vec![Step::Delete(Target::exactly(&**build))];
     }
     let superseded = |build: &&Arc<Build>| {

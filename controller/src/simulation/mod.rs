@@ -370,9 +370,10 @@ fn runs(seeds: std::ops::Range<u64>, weather: Weather) -> BTreeMap<&'static str,
 /// Seeds that found something.
 #[test]
 fn what_was_found_stays_found() {
-    for seed in [4, 10_029, 10_033] {
+    for seed in [4, 10_009, 10_029, 10_033] {
         runs(seed..seed + 1, Weather { controllers: 1, silence: false, trouble: false });
     }
+    runs(30_021..30_022, Weather { controllers: 1, silence: true, trouble: true });
 }
 
 #[test]

@@ -4,5 +4,6 @@
 
 mod berth;
 mod commands;
+mod docs;
 mod help;
 mod lifecycle;

@@ -35,13 +35,12 @@ fn words(command: &str) -> Option<Vec<String>> {
         match (quote, character) {
             (Some(open), _) if character == open => quote = None,
             (Some('"') | None, '\\') => word.get_or_insert_default().push(characters.next()?),
-            (Some(_), _) => word.get_or_insert_default().push(character),
             (None, '"' | '\'') => {
                 quote = Some(character);
                 word.get_or_insert_default();
             }
             (None, _) if character.is_whitespace() => words.extend(word.take()),
-            (None, _) => word.get_or_insert_default().push(character),
+            _ => word.get_or_insert_default().push(character),
         }
     }
     words.extend(word);

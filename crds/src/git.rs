@@ -94,7 +94,7 @@ fn check_url(text: &str) -> Result<(), &'static str> {
     if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
         return Err("must have no spaces and no control characters");
     }
-    let url = url::Url::parse(text).map_err(|_| shape)?;
+    let url = url::Url::parse(text).map_err(|_unsaid| shape)?;
     let ssh = match url.scheme() {
         "https" | "http" => false,
         "ssh" => true,

@@ -35,8 +35,6 @@ pub(crate) fn typed<K: DeserializeOwned>(object: &Value, check: impl Fn(&K) -> V
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn what_the_types_refuse_is_told_with_its_path() {
         let plan = serde_json::json!({"metadata": {"name": "p"}, "apiVersion": "berth.dev/v1alpha1", "kind": "Plan",

@@ -36,7 +36,7 @@ impl FromStr for Amount {
         if !digits(whole, 9) || !digits(fraction, 6) {
             return Err(Error);
         }
-        let micros = format!("{whole}{fraction:0<6}").parse().map_err(|_| Error)?;
+        let micros = format!("{whole}{fraction:0<6}").parse().map_err(|_too_large| Error)?;
         Ok(Self { micros })
     }
 }

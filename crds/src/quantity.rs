@@ -22,13 +22,13 @@ impl Quantity {
     /// The quantity in thousandths, rounded up: what a cpu quantity is counted in.
     pub fn millis(&self) -> Result<u64, Error> {
         let (number, multiplier) = self.split()?;
-        u64::try_from(scale(number, multiplier)?.div_ceil(1_000_000)).map_err(|_| Error)
+        u64::try_from(scale(number, multiplier)?.div_ceil(1_000_000)).map_err(|_too_large| Error)
     }
 
     /// The quantity in whole units, rounded up: what memory and disk are counted in (bytes).
     pub fn units(&self) -> Result<u64, Error> {
         let (number, multiplier) = self.split()?;
-        u64::try_from(scale(number, multiplier)?.div_ceil(1_000_000_000)).map_err(|_| Error)
+        u64::try_from(scale(number, multiplier)?.div_ceil(1_000_000_000)).map_err(|_too_large| Error)
     }
 
     /// A quantity of thousandths, in the shortest form.
@@ -73,7 +73,7 @@ fn scale(number: &str, thousandths: u128) -> Result<u128, Error> {
     if whole.is_empty() || whole.len() > 12 || fraction.len() > 6 || (fraction.is_empty() && number.contains('.')) {
         return Err(Error);
     }
-    let millionths: u128 = format!("{whole}{fraction:0<6}").parse().map_err(|_| Error)?;
+    let millionths: u128 = format!("{whole}{fraction:0<6}").parse().map_err(|_too_large| Error)?;
     millionths.checked_mul(thousandths).ok_or(Error)
 }
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build_log::BuildLogs;
 use crate::desired::{self, Desired};
 use crate::execute::{Done, Execution};
-use crate::garbage;
+use crate::garbage::{self, Needed};
 use crate::history::Histories;
 use crate::labels;
 use crate::machine::{Builder, Container, Containers, Error, LogSink, Network, Router};
@@ -35,6 +35,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 const ENGINE_RETRY: Duration = Duration::from_secs(1);
 /// How often images that nothing needs are looked for.
 const COLLECT: Duration = Duration::from_mins(10);
+/// An image that cannot go yet belongs to a container that is being removed: seconds.
+const COLLECT_AGAIN: Duration = Duration::from_secs(15);
 /// What is taken in before the next plan: a burst of events is answered once, and never starves the plan.
 const BURST: usize = 256;
 /// Events and findings that may wait. A sender that finds it full waits; Docker keeps its events for that long.
@@ -93,7 +95,10 @@ enum Returned {
     Done(Done),
     Listed(Result<(Vec<Container>, Vec<Network>), Error>),
     Inspected(String, Result<Option<Container>, Error>),
-    Collected,
+    Collected {
+        /// Whether it is to be tried again.
+        left: bool,
+    },
 }
 
 /// The agent's state.
@@ -287,7 +292,8 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                     Returned::Inspected(id, Err(error)) => {
                         tracing::debug!(id, %error, "a container cannot be inspected");
                     }
-                    Returned::Collected => {}
+                    Returned::Collected { left: true } => self.collect(),
+                    Returned::Collected { left: false } => {}
                 }
             }
             Err(error) => {
@@ -388,7 +394,10 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         }
         self.unsaved |= assignment != self.assignment;
         self.assignment = assignment;
-        self.desired = Desired::new(&self.node, self.ports, &self.assignment);
+        let before = std::mem::replace(&mut self.desired, Desired::new(&self.node, self.ports, &self.assignment));
+        if !before.images.is_subset(&self.desired.images) {
+            self.collect();
+        }
         self.observed.assigned(&self.desired);
         self.save();
         self.run_builds();
@@ -504,16 +513,18 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             return;
         }
         let containers = Arc::clone(&self.containers);
-        let mut needed: Vec<String> =
-            self.observed.containers.values().map(|container| container.image.clone()).collect();
+        let mut needed = Needed { builds: self.desired.images.clone(), ..Needed::default() };
+        needed.builds.extend(self.desired.builds.keys().cloned());
+        needed.images.extend(self.observed.containers.values().map(|container| container.image.clone()));
         for task in self.desired.instances.values() {
-            needed.push(task.image.clone());
-            needed.push(desired::image_key(task));
+            needed.images.extend([task.image.clone(), desired::image_key(task)]);
         }
-        needed.extend(self.desired.builds.values().map(|task| task.image.clone()));
         self.tasks.spawn(async move {
-            garbage::collect(&*containers, &needed).await;
-            Returned::Collected
+            let left = garbage::collect(&*containers, &needed).await;
+            if left {
+                tokio::time::sleep(COLLECT_AGAIN).await;
+            }
+            Returned::Collected { left }
         });
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct Desired {
     pub(crate) builds: BTreeMap<String, BuildTask>,
     /// Routes by the application's uid.
     pub(crate) routes: BTreeMap<String, RouteTask>,
+    /// Uids of the builds whose images are kept.
+    pub(crate) images: BTreeSet<String>,
 }
 
 impl Desired {
@@ -41,6 +43,9 @@ impl Desired {
                 }
                 Item::Route(task) => {
                     desired.routes.insert(task.application_uid.clone(), task.clone());
+                }
+                Item::Image(task) => {
+                    desired.images.insert(task.build_uid.clone());
                 }
             }
         }

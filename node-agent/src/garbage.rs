@@ -1,47 +1,57 @@
 //! Which of the images that were built on this node nothing needs any more.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::labels;
 use crate::machine::{Containers, Image};
 
-/// Images kept of each application, newest first: as many releases as can be rolled back to.
-const KEPT: usize = 10;
+/// What images are needed for.
+#[derive(Debug, Default)]
+pub(crate) struct Needed {
+    /// Uids of builds whose images the platform wants kept, or that are under way.
+    pub(crate) builds: BTreeSet<String>,
+    /// References and ids of images that instances are made of.
+    pub(crate) images: BTreeSet<String>,
+}
 
-/// Removes what nothing needs. What cannot be removed now is another time.
-pub(crate) async fn collect<C: Containers>(containers: &C, needed: &[String]) {
+/// Removes what nothing needs. Returns whether something that nothing needs is still there.
+pub(crate) async fn collect<C: Containers>(containers: &C, needed: &Needed) -> bool {
+    let before = remove(containers, needed).await;
+    // An image goes only when the ones made from it have gone, and those stood in the same list.
+    before && remove(containers, needed).await
+}
+
+async fn remove<C: Containers>(containers: &C, needed: &Needed) -> bool {
     let images = match containers.built_images().await {
         Ok(images) => images,
         Err(error) => {
             tracing::debug!(%error, "images cannot be listed");
-            return;
+            return true;
         }
     };
-    for reference in unneeded(&images, needed) {
-        match containers.remove_image(&reference).await {
+    let unneeded = unneeded(&images, needed);
+    for reference in &unneeded {
+        match containers.remove_image(reference).await {
             Ok(()) => tracing::info!(reference, "removed an image that nothing needs"),
             Err(error) => tracing::debug!(reference, %error, "an image cannot be removed"),
         }
     }
+    !unneeded.is_empty()
 }
 
-/// The references, or ids where there is none, of images beyond the newest ten of their application that nothing needs.
-fn unneeded(images: &[Image], needed: &[String]) -> Vec<String> {
-    let mut by_application: BTreeMap<(&str, &str), Vec<&Image>> = BTreeMap::new();
-    for image in images.iter().filter(|image| image.labels.contains_key(labels::BUILD)) {
-        let label = |name: &str| image.labels.get(name).map_or("", String::as_str);
-        by_application.entry((label(labels::NAMESPACE), label(labels::APPLICATION))).or_default().push(image);
-    }
-    let is_needed = |image: &&&Image| needed.iter().any(|name| *name == image.id || image.tags.contains(name));
+/// The references, or ids where there is none, of images that nothing needs.
+fn unneeded(images: &[Image], needed: &Needed) -> Vec<String> {
+    let is_needed = |image: &Image| {
+        image.labels.get(labels::BUILD).is_none_or(|build| needed.builds.contains(build))
+            || needed.images.contains(&image.id)
+            || image.tags.iter().any(|tag| needed.images.contains(tag))
+    };
     let mut remove = Vec::new();
-    for mut images in by_application.into_values() {
-        images.sort_by(|one, other| other.created.cmp(&one.created).then_with(|| one.id.cmp(&other.id)));
-        for image in images.iter().skip(KEPT).filter(|image| !is_needed(image)) {
-            if image.tags.is_empty() {
-                remove.push(image.id.clone());
-            } else {
-                remove.extend(image.tags.iter().cloned());
-            }
+    for image in images.iter().filter(|image| !is_needed(image)) {
+        if image.tags.is_empty() {
+            remove.push(image.id.clone());
+        } else {
+            remove.extend(image.tags.iter().cloned());
         }
     }
     remove
@@ -49,33 +59,35 @@ fn unneeded(images: &[Image], needed: &[String]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use jiff::Timestamp;
+    use std::collections::BTreeMap;
 
-    fn image(number: i64, build: bool) -> Image {
-        let mut labels = BTreeMap::from([(labels::APPLICATION.to_owned(), "web".to_owned())]);
-        if build {
-            labels.insert(labels::BUILD.to_owned(), format!("b{number}"));
-        }
+    use super::*;
+
+    fn image(number: u32, build: Option<&str>, tags: &[&str]) -> Image {
         Image {
             id: format!("sha256:{number}"),
-            tags: vec![format!("app:{number}")],
-            labels,
-            created: Timestamp::from_second(number).ok(),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            labels: build.map(|uid| (labels::BUILD.to_owned(), uid.to_owned())).into_iter().collect::<BTreeMap<_, _>>(),
             ..Image::default()
         }
     }
 
-    #[test]
-    fn the_newest_ten_and_the_needed_stay() {
-        let images: Vec<Image> = (0..14).map(|number| image(number, true)).collect();
-        let needed = ["app:1".to_owned(), "sha256:2".to_owned()];
-        assert_eq!(unneeded(&images, &needed), ["app:3", "app:0"]);
+    fn set(items: &[&str]) -> BTreeSet<String> {
+        items.iter().map(|item| (*item).to_owned()).collect()
     }
 
     #[test]
-    fn images_of_others_stay() {
-        let images: Vec<Image> = (0..14).map(|number| image(number, false)).collect();
-        assert!(unneeded(&images, &[]).is_empty());
+    fn what_a_build_or_an_instance_needs_stays_and_what_is_not_ours_too() {
+        let images = [
+            image(1, Some("kept"), &["app:1"]),
+            image(2, Some("gone"), &["app:2", "app:two"]),
+            image(3, Some("gone"), &[]),
+            image(4, Some("runs"), &["app:4"]),
+            image(5, Some("runs-by-id"), &["app:5"]),
+            image(6, None, &["theirs:1"]),
+        ];
+        let needed = Needed { builds: set(&["kept"]), images: set(&["app:4", "sha256:5"]) };
+        assert_eq!(unneeded(&images, &needed), ["app:2", "app:two", "sha256:3"]);
+        assert!(unneeded(&images[5..], &Needed::default()).is_empty(), "an image without our label is not ours");
     }
 }

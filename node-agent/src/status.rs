@@ -126,8 +126,17 @@ fn made(observed: &Observed, task: &InstanceTask, container: &Container, seen: &
     }
 }
 
-/// What is reported of every assigned route.
+/// What is reported of every assigned route, and of those that are live although nothing asks for them any more.
 pub(crate) fn routes(desired: &Desired, observed: &Observed) -> Vec<RouteObservation> {
+    let left = observed.live.sites.iter().filter(|(uid, _)| !desired.routes.contains_key(*uid));
+    let left = left.map(|(uid, site)| RouteObservation {
+        application_uid: uid.clone(),
+        namespace: site.namespace.clone(),
+        application: site.application.clone(),
+        ready: true,
+        hosts: site.hosts.iter().map(ToString::to_string).collect(),
+        error: None,
+    });
     desired
         .routes
         .values()
@@ -146,5 +155,6 @@ pub(crate) fn routes(desired: &Desired, observed: &Observed) -> Vec<RouteObserva
                 error: observed.live.failed.get(uid).cloned().or(trouble),
             }
         })
+        .chain(left)
         .collect()
 }

@@ -17,6 +17,8 @@ pub enum ItemKey {
     Build(String),
     /// Uid of the Application whose hosts are routed.
     Route(String),
+    /// Uid of the Build whose image is kept.
+    Image(String),
 }
 
 /// One thing that a node should do.
@@ -29,6 +31,8 @@ pub enum Item {
     Build(BuildTask),
     /// Lead hosts to an application's healthy instances on this node.
     Route(RouteTask),
+    /// Keep an image that was built here. One that no item names is removed.
+    Image(ImageTask),
 }
 
 impl Item {
@@ -38,6 +42,7 @@ impl Item {
             Self::Instance(task) => ItemKey::Instance(task.uid.clone()),
             Self::Build(task) => ItemKey::Build(task.uid.clone()),
             Self::Route(task) => ItemKey::Route(task.application_uid.clone()),
+            Self::Image(task) => ItemKey::Image(task.build_uid.clone()),
         }
     }
 }
@@ -327,6 +332,14 @@ pub struct RouteTask {
     pub application: String,
     /// The host names, lower case. Requests go to the application's healthy instances on this node.
     pub hosts: Vec<String>,
+}
+
+/// An image that was built here and may be needed again, by a rollback for example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageTask {
+    /// Uid of the Build that made it.
+    pub build_uid: String,
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ mod observation;
 mod register;
 
 pub use assignment::{
-    Assignment, AssignmentUpdate, BuildArgument, BuildTask, EnvValue, GitAccess, HealthProbe, InstanceTask, Item,
-    ItemKey, RouteTask, RunState, RuntimeChoice,
+    Assignment, AssignmentUpdate, BuildArgument, BuildTask, EnvValue, GitAccess, HealthProbe, ImageTask, InstanceTask,
+    Item, ItemKey, RouteTask, RunState, RuntimeChoice,
 };
 pub use observation::{
     BuildObservation, Heartbeat, InstanceObservation, NodeResources, Observation, PartState, RouteObservation,

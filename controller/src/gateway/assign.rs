@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crds::build::BuildPhase;
 use crds::command;
 use crds::env::EnvVar;
 use crds::{Application, Build, CANCEL_ANNOTATION, Instance, Runtime};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use node_protocol::{
-    BuildTask, EnvValue, GitAccess, HealthProbe, InstanceTask, Item, ItemKey, RouteTask, RunState, RuntimeChoice,
+    BuildTask, EnvValue, GitAccess, HealthProbe, ImageTask, InstanceTask, Item, ItemKey, RouteTask, RunState,
+    RuntimeChoice,
 };
 
 use super::index::{Index, uid};
@@ -58,7 +60,13 @@ pub fn assignment(node: &str, index: &Index) -> Assigned {
         }
     }
     for build in index.builds_on(node) {
-        if build.status.as_ref().is_some_and(|status| status.phase.is_final()) {
+        let phase = build.status.as_ref().map(|status| status.phase).unwrap_or_default();
+        if phase == BuildPhase::Succeeded {
+            // As long as there is the Build, something may need its image: Builds go with the Releases they made.
+            let build_uid = uid(&**build);
+            add(ItemKey::Image(build_uid.clone()), Ok(Item::Image(ImageTask { build_uid })));
+        }
+        if phase.is_final() {
             continue;
         }
         add(ItemKey::Build(uid(&**build)), build_task(build, index).map(Item::Build));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crds::{Build, Node};
 use jiff::Timestamp;
 use kube::ResourceExt;
-use node_protocol::{Down, Heartbeat, Observation, Up};
+use node_protocol::{Down, Heartbeat, Observation, RouteObservation, Up};
 
 use super::peer::Peer;
 use super::writer::{Subject, is_open};
@@ -77,6 +77,9 @@ impl Gateway {
                 peer.writer().add(Subject::Build(key), &seen.uid, report::build(&seen));
             }
         }
+        if observation.full {
+            self.forget_routes(peer, &observation.routes);
+        }
         for seen in observation.routes {
             let key = Key::new(&*seen.namespace, &*seen.application);
             let Some(application) =
@@ -95,6 +98,18 @@ impl Gateway {
             }
             let fields = report::route(peer.name(), &seen);
             peer.writer().add(Subject::Application(key), &seen.application_uid, fields);
+        }
+    }
+
+    /// A node that tells everything and leaves a route out does not have it any more.
+    fn forget_routes(&self, peer: &Peer, said: &[RouteObservation]) {
+        for application in self.hub().world.applications.all() {
+            let Some(uid) = application.uid() else { continue };
+            let reported = application.status.as_ref().is_some_and(|status| status.routes.contains_key(peer.name()));
+            if reported && !said.iter().any(|route| route.application_uid == uid) {
+                let fields = report::no_route(peer.name());
+                peer.writer().add(Subject::Application(Key::of(&*application)), &uid, fields);
+            }
         }
     }
 
@@ -167,7 +182,7 @@ impl Gateway {
                         peer.writer().add(Subject::Build(Key::of(&**build)), uid, fields);
                     }
                 }
-                node_protocol::ItemKey::Route(_) => {}
+                node_protocol::ItemKey::Route(_) | node_protocol::ItemKey::Image(_) => {}
             }
         }
     }

@@ -107,6 +107,11 @@ pub fn route(node: &str, seen: &RouteObservation) -> Value {
     json!({ "routes": { node: entry } })
 }
 
+/// What an Application's status says of a node that does not have its route.
+pub fn no_route(node: &str) -> Value {
+    json!({ "routes": { node: null } })
+}
+
 /// The fields of a Node's status. The time is the server's: a node whose clock is wrong is not offline.
 pub fn node(beat: &Heartbeat, now: Timestamp) -> Value {
     let addresses: BTreeMap<String, String> =

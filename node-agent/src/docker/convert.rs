@@ -72,7 +72,8 @@ pub(super) fn image(answer: ImageInspect) -> Image {
 pub(super) fn image_summary(answer: ImageSummary) -> Image {
     Image {
         id: answer.id,
-        tags: answer.repo_tags,
+        // So the daemon writes that there is none.
+        tags: answer.repo_tags.into_iter().filter(|tag| tag != "<none>:<none>").collect(),
         labels: answer.labels.into_iter().collect(),
         size_bytes: u64::try_from(answer.size).unwrap_or_default(),
         created: Timestamp::from_second(answer.created).ok(),

@@ -31,7 +31,8 @@ impl Docker {
             HelperNetwork::Outside => {
                 let name = labels::outside_network_name(&self.node);
                 let labels = BTreeMap::from([(labels::HELPER.to_owned(), "network".to_owned())]);
-                self.network(&NetworkSpec { bridge: labels::outside_bridge_name(&name), name: name.clone(), labels }).await?;
+                self.network(&NetworkSpec { bridge: labels::outside_bridge_name(&name), name: name.clone(), labels })
+                    .await?;
                 Ok(name)
             }
         }

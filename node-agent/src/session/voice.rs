@@ -129,6 +129,9 @@ impl Voice {
 
     fn observed(&mut self, observation: &Observation) -> Option<Up> {
         let told = &mut self.told;
+        let there = |uid: &String| observation.routes.iter().any(|route| route.application_uid == *uid);
+        let gone: Vec<RouteObservation> =
+            told.routes.values().filter(|route| !there(&route.application_uid)).map(without).collect();
         let mut changed = Observation {
             full: !told.whole,
             revision: observation.revision,
@@ -136,6 +139,7 @@ impl Voice {
             builds: renew(&mut told.builds, &observation.builds, |one| &one.uid),
             routes: renew(&mut told.routes, &observation.routes, |one| &one.application_uid),
         };
+        changed.routes.extend(gone);
         if changed.full {
             if !observation.full {
                 // The agent has not looked yet.
@@ -174,6 +178,11 @@ impl Voice {
         }
         pieces
     }
+}
+
+/// The last word on a route that is no longer live.
+fn without(route: &RouteObservation) -> RouteObservation {
+    RouteObservation { ready: false, hosts: Vec::new(), error: None, ..route.clone() }
 }
 
 /// Makes `told` what `now` is, and gives what was new in it.

@@ -10,10 +10,10 @@ use crate::failure::{Exit, fail};
 
 /// More than anybody writes by hand, and little enough to keep in memory.
 const BYTES_MAX: u64 = 16 << 20;
-/// A file of the largest size, full of the smallest resources.
-const DOCUMENTS_MAX: usize = 250_000;
-/// Each takes some 100 bytes of memory when it is read; a stream of resources has one for every ten bytes.
-const NODES_MAX: usize = 2_000_000;
+/// More than a server is given at once, and the smallest resource has ten nodes.
+const DOCUMENTS_MAX: usize = 100_000;
+/// Each takes some 100 bytes of memory when it is read, and a bomb of aliases is found only at this number.
+const NODES_MAX: usize = 1_000_000;
 /// kubectl reads these.
 const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
 

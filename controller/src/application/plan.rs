@@ -186,9 +186,11 @@ fn roll(application: &Application, observed: &Observed, decision: &Decision) -> 
     instances.sort_by_key(|instance| (std::cmp::Reverse(number(instance)), instance.spec.ordinal, instance.name_any()));
     let Some(target) = &decision.target else {
         // Nothing is known that should run. Only what was given up is removed: the rest may belong to a release that
-        // has not been heard of yet.
+        // has not been heard of yet. Stopping needs no release.
         let given_up = decision.given_up.as_ref().map(|release| release.name_any());
-        let gone = instances.iter().filter(|instance| Some(&instance.spec.release) == given_up.as_ref());
+        let gone = instances
+            .iter()
+            .filter(|instance| decision.wanted == 0 || Some(&instance.spec.release) == given_up.as_ref());
         return gone.map(|instance| Step::Delete(Target::of(&***instance))).collect();
     };
     let slots: Vec<Slot> = instances.iter().map(|instance| slot(instance, target, observed)).collect();

@@ -254,6 +254,7 @@ fn what_serves_is_tried_again_when_it_fails() {
     assert_snapshot!(scene.steps().join(", "), @"");
     scene.application.spec.running = false;
     assert_snapshot!(scene.steps().join(", "), @"delete v1-0");
+    assert_snapshot!(check("web image=app:1 plan=none-such stopped | v1=app:1 | v1-0 starting a"), @"delete v1-0");
 }
 
 #[test]

@@ -12,8 +12,10 @@ use crate::failure::{Exit, fail};
 const BYTES_MAX: u64 = 16 << 20;
 /// More than a server is given at once, and the smallest resource has ten nodes.
 const DOCUMENTS_MAX: usize = 100_000;
-/// Each takes some 100 bytes of memory when it is read, and a bomb of aliases is found only at this number.
+/// Each takes some 100 bytes of memory when it is read.
 const NODES_MAX: usize = 1_000_000;
+/// What anchors name is written down to be repeated. Nobody repeats so much by hand; a bomb does.
+const ANCHORED_MAX: usize = 50_000;
 /// kubectl reads these.
 const EXTENSIONS: &[&str] = &["yaml", "yml", "json"];
 
@@ -118,6 +120,7 @@ fn documents(text: &str) -> anyhow::Result<Vec<Value>> {
             max_documents: DOCUMENTS_MAX,
             max_nodes: NODES_MAX,
             max_events: NODES_MAX * 4,
+            max_recorded_anchor_events: ANCHORED_MAX,
         },
         strict_booleans: false,
         leading_zero_numbers_as_strings: true,

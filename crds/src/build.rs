@@ -161,7 +161,7 @@ pub struct BuildStatus {
 #[serde(rename_all = "camelCase")]
 pub struct BuildFailure {
     /// One CamelCase word: `CloneFailed`, `RuntimeNotDetected`, `StartCommandNotFound`, `DockerfileRefused`,
-    /// `CommandFailed`, `OutOfMemory`, `TimedOut`, `Cancelled`, `ImageNotFound`, `NodeLost`.
+    /// `CommandFailed`, `BuilderUnavailable`, `OutOfMemory`, `TimedOut`, `Cancelled`, `ImageNotFound`, `NodeLost`.
     pub reason: String,
     /// What happened.
     pub message: String,

@@ -60,12 +60,22 @@ pub(crate) async fn apply_documents(
     Ok(applied)
 }
 
-/// Applies a YAML text whose outcome nobody needs to read.
-pub(crate) async fn apply_documents_quietly(session: &Session, yaml: &str) -> anyhow::Result<()> {
-    for object in manifest::parse(yaml)? {
-        let name = text(&object["metadata"]["name"]).to_owned();
+/// Makes the cluster-wide objects of a YAML text that are not there yet. Those that are there stay as somebody may have
+/// changed them.
+pub(crate) async fn create_missing(session: &Session, yaml: &str) -> anyhow::Result<()> {
+    for mut object in manifest::parse(yaml)? {
         let resource = resource::of_object(session, &object).await?;
-        one(session, &resource, object, false).await.with_context(|| resource.title(&name))?;
+        let name = text(&object["metadata"]["name"]).to_owned();
+        let there = session.send("GET", &resource.path("", &name), "application/json").await;
+        if there.as_ref().is_err_and(|error| exit_of(error) == Exit::NotFound) {
+            remember(&mut object)?;
+            let body = serde_json::to_vec(&object)?;
+            let path = format!("{}?fieldManager=berth", resource.list_path(None));
+            let created = session.send_body("POST", &path, "application/json", "application/json", body).await;
+            created.with_context(|| resource.title(&name))?;
+        } else {
+            there?;
+        }
     }
     Ok(())
 }

@@ -16,7 +16,7 @@ mod table;
 mod wait;
 mod watch;
 
-pub(crate) use apply::{apply, apply_documents, apply_documents_quietly};
+pub(crate) use apply::{apply, apply_documents, create_missing};
 pub(crate) use browse::{deploy, open, restart};
 pub(crate) use connect::{Session, connect_with};
 pub(crate) use delete::delete;

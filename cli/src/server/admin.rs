@@ -12,17 +12,17 @@ use crate::up::write_private;
 /// Makes sure that `admin.kubeconfig` in the data folder opens this server.
 pub(crate) async fn write_kubeconfig(data: &Path, url: &str, ca_pem: &str, tokens: &Tokens) -> anyhow::Result<()> {
     let file = data.join("admin.kubeconfig");
-    let token = match token_of(&file).filter(|token| tokens.find(token).is_some()) {
-        Some(token) => token,
-        None => {
-            let new = NewToken {
-                user: "admin".to_owned(),
-                groups: vec![ADMINS.to_owned()],
-                expires: None,
-                description: "made for admin.kubeconfig".to_owned(),
-            };
-            tokens.create(new).await.context("cannot make the administrator's token")?.0
-        }
+    let works = token_of(&file).filter(|token| tokens.find(token).is_some());
+    let token = if let Some(token) = works {
+        token
+    } else {
+        let new = NewToken {
+            user: "admin".to_owned(),
+            groups: vec![ADMINS.to_owned()],
+            expires: None,
+            description: "made for admin.kubeconfig".to_owned(),
+        };
+        tokens.create(new).await.context("cannot make the administrator's token")?.0
     };
     let text = serde_saphyr::to_string(&kubeconfig(url, ca_pem, &token))?;
     write_private(&file, text.as_bytes())

@@ -6,7 +6,8 @@ mod logging;
 mod parts;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use apiserver::clock::Clock;
@@ -29,7 +30,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
             format!("--platform-domain {platform_domain:?} is no domain such as apps.example.com"),
         ));
     }
-    std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+    private_folder(&data).with_context(|| format!("cannot make {} a folder of this user alone", data.display()))?;
     let shutdown = signals::shutdown()?;
     let clock = Clock::system();
     let registry = prometheus::Registry::new();
@@ -67,8 +68,14 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     served.context("the listener failed")
 }
 
+/// Makes a folder that nobody else can look into: the store holds Secrets.
+fn private_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
 /// The database's file, from the option or beside everything else.
-fn database_file(url: Option<&str>, data: &std::path::Path) -> anyhow::Result<PathBuf> {
+fn database_file(url: Option<&str>, data: &Path) -> anyhow::Result<PathBuf> {
     match url {
         None => Ok(data.join("berth.sqlite")),
         Some(url) => match url.strip_prefix("sqlite:") {
@@ -107,8 +114,6 @@ fn server_url(listen: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

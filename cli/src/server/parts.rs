@@ -76,7 +76,8 @@ pub(crate) async fn start(
     };
     let controller = Controller::new(client, options).context("cannot put the controller together")?;
     let series = Series::open(data).await.context("cannot open the series")?;
-    let gateway = Gateway::new(&controller, series, &pki.ca_pem, registry).context("cannot put the gateway together")?;
+    let gateway =
+        Gateway::new(&controller, series, &pki.ca_pem, registry).context("cannot put the gateway together")?;
 
     let asking = server.clone();
     let client_for: web::ClientFor = Arc::new(move |extensions| {

@@ -49,7 +49,7 @@ pub(crate) async fn up(options: &Up) -> anyhow::Result<()> {
 
     progress.say("applying the default plans and runtimes");
     for text in DEFAULTS {
-        client::apply_documents_quietly(&session, text).await?;
+        client::create_missing(&session, text).await?;
     }
     step("Plans and runtimes are in place: berth get plans,runtimes");
 
@@ -149,7 +149,7 @@ fn own_address() -> IpAddr {
 
 /// Waits until the server answers that it is ready.
 async fn until_serving(server: &Process, kubeconfig: &Path, listen: SocketAddr) -> anyhow::Result<Session> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         if kubeconfig.exists() {
             let session = client::connect_with(kubeconfig, None).await?;
@@ -170,7 +170,7 @@ async fn until_serving(server: &Process, kubeconfig: &Path, listen: SocketAddr) 
 }
 
 async fn until_node_ready(session: &Session, agent: &Process, progress: &Progress) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_mins(2);
     loop {
         let nodes = session.send("GET", "/apis/berth.dev/v1alpha1/nodes", "application/json").await?;
         let ready = |node: &Value| {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::decide::{self, Decision};
 use super::{Observed, content, is_available};
-use crate::step::is_deleted;
+use crate::step::{Object, is_deleted};
 
 pub(super) use crds::condition::READY;
 pub(super) const BUILD_SUCCEEDED: &str = "BuildSucceeded";
@@ -113,6 +113,9 @@ fn rolled_out(decision: &Decision, alive: &[&Instance]) -> Verdict {
     let Some(target) = &decision.target else {
         return say(Some(false), "Waiting", "there is no release yet".to_owned());
     };
+    if let Some(Object::Release(next)) = &decision.make {
+        return say(Some(false), "Progressing", format!("{} is being made", next.name_any()));
+    }
     let name = target.name_any();
     let (new, old): (Vec<&&Instance>, Vec<&&Instance>) =
         alive.iter().partition(|instance| instance.spec.release == name);

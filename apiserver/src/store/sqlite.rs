@@ -67,6 +67,8 @@ impl Sqlite {
             .statement_cache_capacity(STATEMENTS_MAX)
             // 16 MB of pages: the indexes of 100,000 objects; bodies are read from memory anyway.
             .pragma("cache_size", "-16384")
+            // What a statement may have to undo is a few pages: not worth a file made and removed for each.
+            .pragma("temp_store", "memory")
             // The log is moved by the checkpointer instead.
             .pragma("wal_autocheckpoint", "0")
             .row_buffer_size(1_024)

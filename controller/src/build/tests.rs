@@ -93,7 +93,7 @@ fn the_node_with_the_fewest_builds_is_the_best() {
     let mut elsewhere = new;
     elsewhere.spec.region = Some("us".to_owned());
     let choice = elsewhere.observe(&world, &settings, now()).choice;
-    assert_eq!(choice, Choice::None("0/2 nodes: 2 in another region".to_owned()));
+    assert_eq!(choice, Choice::None("0/2 nodes: 2 in another region than us".to_owned()));
 }
 
 proptest! {

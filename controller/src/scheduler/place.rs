@@ -182,7 +182,7 @@ fn utilisation(request: &Request, candidate: &Candidate) -> u64 {
 }
 
 impl Refused {
-    /// The reasons as a sentence: `0/3 nodes: 2 in another region, 1 without 512Mi of memory left`.
+    /// The reasons as a sentence: `0/3 nodes: 2 in another region than eu-1, 1 without 512Mi of memory left`.
     pub fn sentence(&self, request: &Request) -> String {
         let mut text = format!("0/{} nodes", self.nodes);
         if self.nodes == 0 {
@@ -201,7 +201,10 @@ impl Refusal {
         use crds::quantity::Quantity;
         let amount = request.amount;
         match self {
-            Self::Region => "in another region".to_owned(),
+            Self::Region => match &request.region {
+                Some(region) => format!("in another region than {region}"),
+                None => "in another region".to_owned(),
+            },
             Self::Closed(Closed::Silent) => "not heard of".to_owned(),
             Self::Closed(Closed::Docker) => "whose Docker does not work".to_owned(),
             Self::Closed(Closed::Unschedulable) => "that takes no new instances".to_owned(),

@@ -76,7 +76,7 @@ fn reasons_are_counted_in_words() {
     let refused = ledger.try_place(&Key::of(&it), &it).unwrap_err();
     assert_eq!(
         refused.sentence(&request(&it)),
-        "0/5 nodes: 2 in another region, 1 not heard of, 1 that takes no new instances, 1 without 512Mi of memory left"
+        "0/5 nodes: 2 in another region than eu, 1 not heard of, 1 that takes no new instances, 1 without 512Mi of memory left"
     );
     let none = Ledger::default().try_place(&Key::of(&it), &it).unwrap_err();
     assert_eq!(none.sentence(&request(&it)), "0/0 nodes: no node has joined yet");

@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::args::Up;
 use crate::failure::{Exit, fail};
@@ -22,12 +23,12 @@ pub(crate) async fn machine(options: &Up) -> anyhow::Result<()> {
         }
     }
     let running = |name| Process::new(&options.data, name).is_running();
-    if !running("server") && !is_free(options.listen) {
+    if !running("server") && !is_free(options.listen).await {
         missing.push(format!("{}: another program listens there; choose another with --listen", options.listen));
     }
     if !running("agent") {
         for (port, option) in [(options.http_port, "--http-port"), (options.https_port, "--https-port")] {
-            if !is_free(SocketAddr::from(([0, 0, 0, 0], port))) && !nginx_runs(&options.data) {
+            if !nginx_runs(&options.data) && !is_free(SocketAddr::from(([0, 0, 0, 0], port))).await {
                 missing.push(format!("port {port}: another program listens there; choose another with {option}"));
             }
         }
@@ -61,8 +62,17 @@ fn nginx_runs(data: &Path) -> bool {
         .is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
 }
 
-fn is_free(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_ok()
+/// Whether nobody listens there. A program that has just been killed holds its sockets for a moment longer.
+async fn is_free(address: SocketAddr) -> bool {
+    const LOOKS: u32 = 40;
+    const PAUSE: Duration = Duration::from_millis(50);
+    for _look in 0..LOOKS {
+        if TcpListener::bind(address).is_ok() {
+            return true;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    false
 }
 
 fn is_root() -> bool {

@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const LOG_TAIL_BYTES: u64 = 4096;
 /// The server and the agent end in a few seconds; what has not ended by then is ended by force.
 const STOP_SECONDS: u64 = 30;
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// One of the programs.
 pub(crate) struct Process {
@@ -97,13 +99,21 @@ impl Process {
         let Some(record) = self.running() else { return Ok(()) };
         signal(record.pid, "-TERM")?;
         let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS);
-        while self.running().is_some() {
-            if Instant::now() >= deadline {
-                signal(record.pid, "-KILL")?;
+        while Instant::now() < deadline {
+            if self.running().is_none() {
+                return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(LOOK).await;
         }
-        Ok(())
+        signal(record.pid, "-KILL")?;
+        // What is killed ends at once, unless the kernel itself waits for a disk.
+        for _look in 0..100 {
+            if self.running().is_none() {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        anyhow::bail!("the {} does not end, or somebody starts it again", self.name)
     }
 
     /// The end of its log.
@@ -121,11 +131,10 @@ impl Process {
 }
 
 fn wait_blocking(limit: Duration, mut done: impl FnMut() -> bool) {
-    const STEP: Duration = Duration::from_millis(50);
     let mut waited = Duration::ZERO;
     while !done() && waited < limit {
-        std::thread::sleep(STEP);
-        waited += STEP;
+        std::thread::sleep(LOOK);
+        waited += LOOK;
     }
 }
 

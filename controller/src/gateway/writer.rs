@@ -162,8 +162,10 @@ async fn patch<K: Reacts>(
             hub.absorb(object, epoch);
             Ok(())
         }
-        // It is gone, or another; or what the agent says breaks the schema, which no repetition mends.
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+        // It is gone. A conflict is tried again: either others write the object too, or it is another by now, which the
+        // cache will say.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        // What the agent says breaks the schema, which no repetition mends.
         Err(kube::Error::Api(answer)) if matches!(answer.code, 400 | 422) => {
             tracing::warn!(kind = K::KIND, %key, answer = answer.message, "a report was refused");
             metrics.refused("invalid");

@@ -27,6 +27,9 @@ fn yaml(version: u64, instances: u64) -> String {
 }
 
 async fn story(platform: &Platform) -> anyhow::Result<()> {
+    // Other platforms may share this machine's Docker: the name is this one's alone.
+    let namespace = format!("crash-{}", platform.http_port());
+    platform.kubectl(&["create", "namespace", &namespace]).await?;
     let first_seed: u64 = std::env::var("BERTH_SEED")
         .ok()
         .and_then(|text| text.parse().ok())
@@ -34,11 +37,11 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     for round in 0..KILLS {
         let seed = first_seed + round;
         println!("round {round}: BERTH_SEED={seed}");
-        one_round(platform, seed).await.with_context(|| format!("with BERTH_SEED={seed}"))?;
+        one_round(platform, &namespace, seed).await.with_context(|| format!("with BERTH_SEED={seed}"))?;
     }
-    platform.kubectl(&["delete", "applications.berth.dev", "--all", "--timeout=120s"]).await?;
+    platform.kubectl(&["delete", "-n", &namespace, "applications.berth.dev", "--all", "--timeout=120s"]).await?;
     until("nothing is left in Docker", within(120), async || {
-        let containers = platform.containers("default").await?;
+        let containers = platform.containers(&namespace).await?;
         ensure!(containers.is_empty(), "{containers:?}");
         Ok(())
     })
@@ -46,18 +49,18 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
 }
 
 /// One change, one kill in its middle, one restart: then the world is as the YAML says.
-async fn one_round(platform: &Platform, seed: u64) -> anyhow::Result<()> {
+async fn one_round(platform: &Platform, namespace: &str, seed: u64) -> anyhow::Result<()> {
     let mut dice = Dice::new(seed);
     let victims = *dice.one_of(&[&[Program::Server][..], &[Program::Agent], &[Program::Server, Program::Agent]]);
     let instances = 1 + dice.below(2);
-    platform.kubectl_with(&["apply", "-f", "-"], &yaml(seed, instances)).await?;
+    platform.kubectl_with(&["apply", "-n", namespace, "-f", "-"], &yaml(seed, instances)).await?;
     tokio::time::sleep(dice.moment(LONGEST_MOMENT)).await;
     for victim in victims {
         platform.kill(*victim).await?;
     }
     platform.up().await?;
     until("the change is carried out", within(90), async || {
-        let application = platform.json(&["application", "web"]).await?;
+        let application = platform.json(&["application", "web", "-n", namespace]).await?;
         let ready = Platform::condition(&application, "Ready").context("no condition yet")?;
         ensure!(
             ready["status"] == "True"
@@ -69,10 +72,10 @@ async fn one_round(platform: &Platform, seed: u64) -> anyhow::Result<()> {
         ensure!(status == 200 && body.contains("Hello from Berth"), "{status}: {body}");
         // Each instance is one container, of the present release, and there is no other.
         let release = application["status"]["activeRelease"].clone();
-        let all = platform.items(&["instances"]).await?;
+        let all = platform.items(&["instances", "-n", namespace]).await?;
         let present = all.iter().filter(|instance| instance["spec"]["release"] == release).count() as u64;
         ensure!(all.len() as u64 == instances && present == instances, "{} instances, {present} present", all.len());
-        let containers = platform.containers("default").await?;
+        let containers = platform.containers(namespace).await?;
         ensure!(containers.len() as u64 == instances, "{instances} instances but {containers:?}");
         Ok(())
     })

@@ -13,7 +13,8 @@ async fn from_yaml_to_pages_to_a_new_version_to_nothing_left() -> anyhow::Result
 }
 
 async fn story(platform: &Platform) -> anyhow::Result<()> {
-    let namespace = "shop";
+    // Other platforms may share this machine's Docker: the name is this one's alone.
+    let namespace = &*format!("shop-{}", platform.http_port());
     let repositories = Repositories::serve(platform).await?;
     platform.kubectl(&["create", "namespace", namespace]).await?;
 

@@ -64,7 +64,10 @@ fn best(build: &Build, world: &World) -> Choice {
     for reason in candidates.iter().filter_map(refusal) {
         *refused.reasons.entry(reason).or_default() += 1;
     }
-    let request =
-        crate::scheduler::Request { amount: crate::scheduler::Amount::default(), region: None, image_node: None };
+    let request = crate::scheduler::Request {
+        amount: crate::scheduler::Amount::default(),
+        region: build.spec.region.clone(),
+        image_node: None,
+    };
     Choice::None(refused.sentence(&request))
 }

@@ -241,9 +241,9 @@ async fn later(platform: &Platform) -> anyhow::Result<()> {
         ("no-folder", git(&format!("url: '{nodejs}', path: no/such/folder")), "BuildSucceeded", &["no/such/folder"]),
         (
             "wrong-runtime",
-            git(&format!("url: '{nodejs}'")).replace("plan: small", "plan: small, runtime: php-8.2"),
+            git(&format!("url: '{nodejs}'")).replace("plan: small", "plan: small, runtime: python-3.11"),
             "BuildSucceeded",
-            &["php"],
+            &["nothing says how the application is started"],
         ),
         (
             "closed-port",

@@ -276,6 +276,14 @@ impl From<store::Error> for Error {
         if matches!(error, store::Error::Closed) {
             return Self::unavailable("the server is shutting down");
         }
+        if let store::Error::Backend(cause) = &error {
+            if cause.is_unavailable() {
+                return Self::unavailable("the database does not answer; nothing was changed");
+            }
+            if matches!(**cause, store::BackendError::Unknown) {
+                return Self::new(504, "Timeout", cause.to_string());
+            }
+        }
         tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
         Self::internal(error.to_string())
     }

@@ -14,6 +14,7 @@ mod delete;
 pub mod discovery;
 mod documents;
 pub mod error;
+mod freshness;
 mod gc;
 mod health;
 mod jsonpath;

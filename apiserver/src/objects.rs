@@ -1,7 +1,6 @@
 //! Requests for objects: who may, and which verb it is; get and list.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as Shared};
@@ -15,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::auth::{Attributes, Identity};
 use crate::error::Error;
+use crate::freshness::{self, reach};
 use crate::negotiation::Shape;
 use crate::path::{self, Endpoint, Subresource, Target};
 use crate::query::{self, Freshness, ListOptions, Query};
@@ -27,8 +27,6 @@ use crate::{definitions, delete, documents, scale, watch, write};
 
 /// Kubernetes' bound for request bodies.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// How long a read waits for a revision that this server has not seen yet: Kubernetes' own patience.
-const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
 
 /// One request for a resource, taken apart.
 pub(crate) struct Call {
@@ -136,6 +134,15 @@ pub(crate) async fn authorise_path(state: &State, parts: &Parts, verb: &str) -> 
 }
 
 async fn act(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<Response, Error> {
+    let fresh = freshness::ensure(state, &call, verb).await;
+    let mut response = perform(state, call, verb, body).await?;
+    if let Err(stale) = fresh {
+        write::warn(&mut response, &[stale.to_string()]);
+    }
+    Ok(response)
+}
+
+async fn perform(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<Response, Error> {
     match (verb, call.target.subresource) {
         ("get", Some(Subresource::Scale)) => scale::get(state, &call).await,
         ("get", _) => get(state, &call).await,
@@ -177,22 +184,6 @@ async fn get(state: &State, call: &Call) -> Result<Response, Error> {
     let object = find(state, &call.target)?;
     let body = respond::face(&call.target.kind, &object)?;
     wish.send_object(StatusCode::OK, &call.target.kind, body, state.clock.now()).await
-}
-
-/// Waits until the store has reached a revision.
-pub(crate) async fn reach(state: &State, revision: u64) -> Result<(), Error> {
-    if state.store.revision() >= revision {
-        return Ok(());
-    }
-    let until = tokio::time::Instant::now() + FRESHNESS_WAIT;
-    while tokio::time::Instant::now() < until {
-        // The revision of another replica arrives within some milliseconds or, when that one is cut off, not at all.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        if state.store.revision() >= revision {
-            return Ok(());
-        }
-    }
-    Err(Error::too_large_resource_version(revision, state.store.revision()))
 }
 
 /// Where the next page of a list begins.

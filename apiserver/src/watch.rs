@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
+use crate::freshness;
 use crate::kind::Kind;
 use crate::negotiation::{Media, Shape};
 use crate::objects::{self, Call};
@@ -63,7 +64,7 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
     let encoder = Encoder { state: Arc::clone(state), kind: Arc::clone(&call.target.kind), wish, columns: true };
     let after = if initial {
         if let Some(revision) = resume {
-            objects::reach(state, revision).await?;
+            freshness::reach(state, revision).await?;
         }
         let snapshot = objects::snapshot(state, &call.target);
         for object in snapshot.iter() {

@@ -27,7 +27,7 @@ pub(crate) async fn authenticate(
     let identity = match token(request.headers()) {
         None if public => Identity::anonymous(),
         None => return Error::unauthorized().into_response(),
-        Some(token) => match state.store.tokens().find(token) {
+        Some(token) => match state.store.tokens().look_up(token).await {
             Some(owner) => Identity::new(owner.user.clone(), owner.groups.clone()),
             None => return Error::unauthorized().into_response(),
         },

@@ -3,7 +3,7 @@
 //! All thinking is done before: preconditions, revisions and bodies are settled when a batch reaches the backend,
 //! which has only to make it durable as one transaction, and to read everything back at the start.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::error::BackendError;
 use super::event::{Change, Event};
 use super::object::{KindId, Object, Table};
+use super::postgres::Follower;
 use super::tokens::Token;
 
 /// A database that the store lives in. Only the store's writer task calls it, one call at a time.
@@ -37,6 +38,33 @@ pub trait Backend: Send + 'static {
 
     /// Leaves the database tidy. Nothing is called after it.
     fn close(&mut self) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Whether other servers write to the same database. If so, [`Backend::commit`] without [`Backend::lock`] answers
+    /// with [`BackendError::Behind`] when one of them was faster.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Takes the right to commit next, and returns what others have committed after `revision`. It lasts until the next
+    /// call of [`Backend::commit`] or [`Backend::unlock`].
+    fn lock(&mut self, revision: u64) -> impl Future<Output = Result<News, BackendError>> + Send {
+        ready(Ok(News::none(revision)))
+    }
+
+    /// Gives that right up.
+    fn unlock(&mut self) -> impl Future<Output = ()> + Send {
+        ready(())
+    }
+
+    /// What others have committed after `revision`.
+    fn news(&mut self, revision: u64) -> impl Future<Output = Result<News, BackendError>> + Send {
+        ready(Ok(News::none(revision)))
+    }
+
+    /// What hears of others' commits, if there are others.
+    fn follower(&self) -> Option<Follower> {
+        None
+    }
 }
 
 /// One transaction: the changes in the order of their revisions, which are dense, and what remains of them.
@@ -139,6 +167,67 @@ pub struct Loaded {
     pub changes: Vec<StoredChange>,
     /// The tokens.
     pub tokens: Vec<Token>,
+    /// Which of their changes these are; 0 where nobody else changes them.
+    pub tokens_version: i64,
+}
+
+/// What other servers have committed.
+#[derive(Debug)]
+pub enum News {
+    /// All of it.
+    Changes(Changes),
+    /// More than the log still has: everything has to be read again.
+    Lost,
+}
+
+impl News {
+    /// That nobody has committed anything.
+    fn none(revision: u64) -> Self {
+        Self::Changes(Changes { revision, changes: Vec::new(), tokens_version: 0, tokens: None })
+    }
+}
+
+/// What other servers have committed, up to a revision.
+#[derive(Debug)]
+pub struct Changes {
+    /// The revision that they lead to.
+    pub revision: u64,
+    /// The changes, oldest first; those of kinds that this server does not have are left out.
+    pub changes: Vec<MadeState>,
+    /// Which of the tokens' changes are known with this.
+    pub tokens_version: i64,
+    /// All tokens, if they have changed.
+    pub tokens: Option<Vec<Token>>,
+}
+
+/// A change with the state that it made.
+#[derive(Debug)]
+pub struct MadeState {
+    /// The revision.
+    pub revision: u64,
+    /// When it was written.
+    pub time: Timestamp,
+    /// The kind.
+    pub kind: KindId,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// What happened.
+    pub change: Change,
+    /// The state after it; for a deletion the last one.
+    pub body: Bytes,
+}
+
+/// Where a shared database is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    /// The last committed revision.
+    pub(super) revision: u64,
+    /// The log has all changes after this revision.
+    pub(super) compacted: u64,
+    /// Counts the changes of tokens.
+    pub(super) tokens_version: i64,
 }
 
 /// What a backend answers when nobody takes what it reads: the builder has failed, and says why itself.

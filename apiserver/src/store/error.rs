@@ -88,6 +88,18 @@ pub enum BackendError {
     /// The rows contradict each other.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The database is of no use for a store, or its address is none.
+    #[error("this PostgreSQL cannot be used: {0}")]
+    Unsuitable(String),
+    /// Another server has committed first: take over what it wrote, and plan again.
+    #[error("another server has written in between")]
+    Behind,
+    /// The database did not answer in time.
+    #[error("the database does not answer")]
+    Lost,
+    /// The connection was lost during a commit, and nobody could say in time what became of it.
+    #[error("the connection to the database was lost while this was written: look before it is written again")]
+    Unknown,
     /// A fault that a test asked for.
     #[error("injected fault")]
     Injected,
@@ -105,6 +117,30 @@ impl BackendError {
         }
     }
 }
+
+impl BackendError {
+    /// Whether the database was away or busy, so that the same may succeed a little later. Nothing was changed.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Lost | Self::Behind => true,
+            Self::Database { source, .. } => match source {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
+                // Connection, resources, shutdown, locks, time limits, serialisation: the classes of PostgreSQL's
+                // errors that are of the moment.
+                sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                    ["08", "53", "57", "55P03", "25P03", "40"].iter().any(|class| code.starts_with(class))
+                }),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// Memory may be behind what other servers have committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the database does not answer: what is read may be old")]
+pub struct Stale;
 
 /// The revision lies before what is still known: the caller has to list again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -27,6 +27,24 @@ impl Change {
             Self::Deleted => "DELETED",
         }
     }
+
+    /// The word for it in the log of changes.
+    pub(super) fn operation(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// What a word of the log stands for; the database allows these three only.
+    pub(super) fn from_operation(word: &str) -> Self {
+        match word {
+            "created" => Self::Created,
+            "updated" => Self::Updated,
+            _ => Self::Deleted,
+        }
+    }
 }
 
 /// A committed change, shared by the ring and all watchers.

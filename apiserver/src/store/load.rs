@@ -1,14 +1,14 @@
 //! From what the database holds to what the store keeps in memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use super::backend::{Backend, Loaded, Portion, StoredChange, StoredObject};
+use super::backend::{Backend, Loaded, MadeState, Portion, StoredChange, StoredObject};
 use super::body;
 use super::cache::{Place, State};
 use super::error::Error;
@@ -17,6 +17,8 @@ use super::meta::Reader;
 use super::metrics::Metrics;
 use super::object::{KindId, Object, Table};
 use super::pairs::Interner;
+use super::replica::Following;
+use super::ring::{Channel, RingLimits};
 use super::tokens::TokenCache;
 use super::{Settings, Shared, gauge};
 
@@ -33,53 +35,15 @@ impl Shared {
         tables: Vec<Table>,
         settings: Settings,
         metrics: Metrics,
+        following: Option<Following>,
     ) -> Result<Self, Error> {
-        // The backend reads while a thread builds: two processors share the work, and only a few portions of rows are
-        // in memory beside what is made of them.
-        let (portions, arriving) = mpsc::channel(PORTIONS_MAX);
-        let builder = Builder::new(&tables);
-        let building = tokio::task::spawn_blocking(move || builder.build(arriving));
-        let loaded = backend.load(&tables, portions).await;
-        let (builder, kinds) = building.await.map_err(|_stopped| Error::Closed)??;
-        let loaded = loaded?;
-        let finishing = move || Self::assemble(builder, kinds, loaded, tables, settings, metrics);
-        tokio::task::spawn_blocking(finishing).await.map_err(|_stopped| Error::Closed)?
-    }
-
-    fn assemble(
-        builder: Builder,
-        kinds: ByKind,
-        loaded: Loaded,
-        tables: Vec<Table>,
-        settings: Settings,
-        metrics: Metrics,
-    ) -> Result<Self, Error> {
-        let mut state = State::new(loaded.revision, loaded.compacted, tables.len());
-        for (index, (objects, table)) in kinds.into_iter().zip(&tables).enumerate() {
-            metrics.objects.with_label_values(&[&table.name]).set(gauge(objects.len() as u64));
-            for object in objects {
-                if object.revision > loaded.revision {
-                    let message = format!("{}/{} is newer than the store", object.namespace, object.name);
-                    return Err(Error::damaged(message));
-                }
-                state.load(KindId(index), object);
-            }
-        }
-        let now = settings.clock.now();
-        for event in builder.events(&mut state, loaded.changes)? {
-            if let Some(kind) = state.kinds.get_mut(event.kind.0) {
-                kind.ring.push(event, &settings.ring, now);
-            }
-        }
+        let Read { builder, state, rest } = read(backend, &tables, settings.ring.clone(), settings.clock.now()).await?;
         let tokens = TokenCache::default();
-        for token in loaded.tokens {
-            tokens.put(Arc::new(token));
-        }
-        metrics.revision.set(gauge(loaded.revision));
-        metrics.compacted.set(gauge(loaded.compacted));
-        Ok(Self {
+        tokens.replace(rest.tokens);
+        let shared = Self {
             tables,
             readers: builder.readers,
+            reached: watch::Sender::new(state.revision),
             state: RwLock::new(state),
             interner: builder.interner,
             tokens,
@@ -87,8 +51,152 @@ impl Shared {
             metrics,
             ring: settings.ring,
             log: settings.log,
-            compacted: AtomicU64::new(loaded.compacted),
-        })
+            compacted: AtomicU64::new(rest.compacted),
+            upkeep: AtomicBool::new(true),
+            following,
+        };
+        shared.know_tokens(rest.tokens_version);
+        shared.gauge();
+        Ok(shared)
+    }
+
+    /// Reads everything anew, because others have committed more than can be taken over change by change. Watchers have
+    /// to start again.
+    pub(super) async fn reload<B: Backend>(&self, backend: &mut B) -> Result<(), Error> {
+        let Read { state, rest, .. } = read(backend, &self.tables, self.ring.clone(), self.clock.now()).await?;
+        let mut woken: Vec<Arc<Channel>> = Vec::new();
+        let old = {
+            let mut current = self.state_mut();
+            for kind in &current.kinds {
+                woken.extend(kind.ring.abandon().map(Arc::clone));
+            }
+            std::mem::replace(&mut *current, state)
+        };
+        // Freed when no lock is held.
+        drop(old);
+        for channel in woken {
+            channel.changed.notify_waiters();
+        }
+        self.tokens.replace(rest.tokens);
+        self.know_tokens(rest.tokens_version);
+        self.set_compacted(rest.compacted);
+        self.reached.send_replace(rest.revision);
+        self.gauge();
+        Ok(())
+    }
+
+    fn gauge(&self) {
+        let state = self.state();
+        for (kind, table) in state.kinds.iter().zip(&self.tables) {
+            self.metrics.objects.with_label_values(&[&table.name]).set(gauge(kind.objects.len() as u64));
+        }
+        self.metrics.revision.set(gauge(state.revision));
+        self.metrics.compacted.set(gauge(self.compacted()));
+    }
+}
+
+/// What was read of a database.
+struct Read {
+    builder: Builder,
+    state: State,
+    /// Without the changes, which are in the rings.
+    rest: Loaded,
+}
+
+/// Reads everything.
+async fn read<B: Backend>(backend: &mut B, tables: &[Table], ring: RingLimits, now: Timestamp) -> Result<Read, Error> {
+    // The backend reads while a thread builds: two processors share the work, and only a few portions of rows are
+    // in memory beside what is made of them.
+    let (portions, arriving) = mpsc::channel(PORTIONS_MAX);
+    let builder = Builder::new(tables);
+    let building = tokio::task::spawn_blocking(move || builder.build(arriving));
+    let loaded = backend.load(tables, portions).await;
+    let (builder, kinds) = building.await.map_err(|_stopped| Error::Closed)??;
+    let loaded = loaded?;
+    let finishing = move || assemble(builder, kinds, loaded, &ring, now);
+    tokio::task::spawn_blocking(finishing).await.map_err(|_stopped| Error::Closed)?
+}
+
+fn assemble(
+    builder: Builder,
+    kinds: ByKind,
+    mut rest: Loaded,
+    ring: &RingLimits,
+    now: Timestamp,
+) -> Result<Read, Error> {
+    let mut state = State::new(rest.revision, rest.compacted, kinds.len());
+    for (index, objects) in kinds.into_iter().enumerate() {
+        for object in objects {
+            if object.revision > rest.revision {
+                let message = format!("{}/{} is newer than the store", object.namespace, object.name);
+                return Err(Error::damaged(message));
+            }
+            state.load(KindId(index), object);
+        }
+    }
+    for event in builder.events(&mut state, std::mem::take(&mut rest.changes))? {
+        if let Some(kind) = state.kinds.get_mut(event.kind.0) {
+            kind.ring.push(event, ring, now);
+        }
+    }
+    Ok(Read { builder, state, rest })
+}
+
+/// What an object is made of.
+struct StoredRow<'a> {
+    kind: KindId,
+    namespace: &'a str,
+    name: &'a str,
+    body: &'a [u8],
+    /// When it was created, if the body does not say.
+    created: Timestamp,
+    modified: Timestamp,
+    /// What made this state.
+    change: Change,
+}
+
+fn object(readers: &[Reader], interner: &Interner, row: &StoredRow<'_>) -> Result<Object, Error> {
+    let StoredRow { kind, namespace, name, body, created, modified, change } = *row;
+    let damaged = |what: &str| Error::damaged(format!("{namespace}/{name}: {what}"));
+    let reader = readers.get(kind.0).ok_or_else(|| damaged("no such kind"))?;
+    let revision = body::revision(body).ok_or_else(|| damaged("no revision in the body"))?;
+    let read = reader.read_bytes(body, interner).map_err(|error| damaged(&error.to_string()))?;
+    if read.name.as_deref() != Some(name) || read.namespace.as_deref().unwrap_or("") != namespace {
+        return Err(damaged("the body has another name"));
+    }
+    let (line, body) = body::loaded(change, body);
+    Ok(Object {
+        namespace: interner.get(namespace),
+        name: name.into(),
+        uid: read.uid,
+        revision,
+        generation: read.generation,
+        created: read.created.unwrap_or(created),
+        modified,
+        body,
+        meta: read.meta,
+        line,
+    })
+}
+
+/// The state that another server's change made.
+pub(super) fn made(
+    readers: &[Reader],
+    interner: &Interner,
+    made: &MadeState,
+    previous: Option<&Object>,
+) -> Result<Object, Error> {
+    let MadeState { revision, time, kind, namespace, name, change, body } = made;
+    let created = previous.map_or(*time, |previous| previous.created);
+    let row = StoredRow { kind: *kind, namespace, name, body, created, modified: *time, change: *change };
+    let object = object(readers, interner, &row)?;
+    if object.revision == *revision {
+        Ok(object)
+    } else {
+        Err(Error::damaged(format!(
+            "{namespace}/{name}: the change {revision} led to the revision {}",
+            object.revision
+        )))
     }
 }
 
@@ -140,26 +248,8 @@ impl Builder {
         modified: Timestamp,
         change: Change,
     ) -> Result<Object, Error> {
-        let damaged = |what: &str| Error::damaged(format!("{namespace}/{name}: {what}"));
-        let reader = self.readers.get(kind.0).ok_or_else(|| damaged("no such kind"))?;
-        let revision = body::revision(body).ok_or_else(|| damaged("no revision in the body"))?;
-        let read = reader.read_bytes(body, &self.interner).map_err(|error| damaged(&error.to_string()))?;
-        if read.name.as_deref() != Some(&*name) || read.namespace.as_deref().unwrap_or("") != namespace {
-            return Err(damaged("the body has another name"));
-        }
-        let (line, body) = body::loaded(change, body);
-        Ok(Object {
-            namespace: self.interner.get(namespace),
-            name: name.into(),
-            uid: read.uid,
-            revision,
-            generation: read.generation,
-            created: read.created.unwrap_or(created),
-            modified,
-            body,
-            meta: read.meta,
-            line,
-        })
+        let row = StoredRow { kind, namespace, name: &name, body, created, modified, change };
+        object(&self.readers, &self.interner, &row)
     }
 
     /// Replays the undo log backwards from the present state, which gives each change the state it made; then turns it

@@ -1,6 +1,7 @@
 //! What has to be done now and then: shorten the log and the rings, and remove what has expired.
 
 use std::future::Future;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ pub(super) fn run(store: &Store) -> impl Future<Output = ()> + use<> {
             ticks.tick().await;
             let Some(store) = upgrade(&shared, &requests) else { return };
             store.trim_rings();
-            let expiry = if count.is_multiple_of(TICKS_PER_EXPIRY) { store.remove_expired().await } else { Ok(0) };
+            let due = count.is_multiple_of(TICKS_PER_EXPIRY) && store.shared.upkeep.load(Ordering::Acquire);
+            let expiry = if due { store.remove_expired().await } else { Ok(0) };
             let result = match expiry {
                 Ok(_) => store.compact().await,
                 Err(error) => Err(error),

@@ -65,6 +65,7 @@ impl Backend for Memory {
             compacted: content.compacted,
             changes: changes.collect(),
             tokens: content.tokens.values().cloned().collect(),
+            tokens_version: 0,
         })
     }
 

@@ -12,6 +12,7 @@
 mod backend;
 mod body;
 mod cache;
+mod column;
 mod error;
 mod event;
 mod load;
@@ -21,6 +22,8 @@ mod meta;
 mod metrics;
 mod object;
 mod pairs;
+mod postgres;
+mod replica;
 mod ring;
 mod snapshot;
 mod sqlite;
@@ -31,19 +34,23 @@ mod watch;
 mod writer;
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-pub use self::backend::{Backend, Batch, Compaction, Final, Loaded, Portion, StoredChange, StoredObject};
-pub use self::error::{BackendError, Error, Evicted, Expired};
+pub use self::backend::{
+    Backend, Batch, Changes, Compaction, Final, Loaded, MadeState, News, Portion, StoredChange, StoredObject,
+};
+pub use self::error::{BackendError, Error, Evicted, Expired, Stale};
 pub use self::event::{Change, Event};
 pub use self::maintenance::LogLimits;
 pub use self::memory::Memory;
 pub use self::object::{Key, KindId, Meta, Object, Owner, Table};
 pub use self::pairs::Pairs;
+pub use self::postgres::{Follower, Postgres};
 pub use self::ring::RingLimits;
 pub use self::snapshot::Snapshot;
 pub use self::sqlite::Sqlite;
@@ -55,6 +62,7 @@ use self::cache::{Place, State};
 use self::meta::Reader;
 use self::metrics::Metrics;
 use self::pairs::Interner;
+use self::replica::Following;
 use self::tokens::TokenCache;
 use self::writer::{Action, Content, Prepared, Request, Writer};
 use crate::clock::Clock;
@@ -124,16 +132,31 @@ struct Shared {
     ring: RingLimits,
     log: LogLimits,
     compacted: AtomicU64,
+    /// The revision of `state`, to wait for.
+    reached: tokio::sync::watch::Sender<u64>,
+    /// Whether this server removes what has expired.
+    upkeep: AtomicBool,
+    /// `None` where one server has the database to itself.
+    following: Option<Following>,
 }
 
 impl Store {
     /// Opens the store in a database and reads it into memory. The position of a table in `tables` is its [`KindId`].
     pub async fn open<B: Backend>(mut backend: B, tables: Vec<Table>, settings: Settings) -> Result<Self, Error> {
         let metrics = Metrics::new(&settings.registry).map_err(|error| Error::invalid(error.to_string()))?;
-        let shared = Arc::new(Shared::load(&mut backend, tables, settings, metrics).await?);
+        let (follower, following, start) = match backend.follower() {
+            None => (None, None, None),
+            Some(follower) => {
+                let (following, start) = Following::new();
+                (Some(follower), Some(following), Some(start))
+            }
+        };
+        let shared = Arc::new(Shared::load(&mut backend, tables, settings, metrics, following).await?);
         let (requests, queue) = mpsc::channel(writer::QUEUE_MAX);
-        let writer = Writer { backend, shared: Arc::clone(&shared), requests: queue };
-        task::spawn("store-writer", writer.run());
+        task::spawn("store-writer", Writer::new(backend, Arc::clone(&shared), queue).run());
+        if let (Some(follower), Some(start)) = (follower, start) {
+            start.follow(follower, &shared);
+        }
         let store = Self { shared, requests };
         task::spawn("store-maintenance", maintenance::run(&store));
         Ok(store)
@@ -231,6 +254,12 @@ impl Store {
         Ok(Watch { shared: Arc::clone(&self.shared), kind, namespace, channel, position: after })
     }
 
+    /// Chooses whether this server removes what has expired; it does unless told otherwise. Of several servers on one
+    /// database one is enough.
+    pub fn set_upkeep(&self, wanted: bool) {
+        self.shared.upkeep.store(wanted, Ordering::Release);
+    }
+
     /// The objects that name `uid` as an owner, of any kind: for garbage collection.
     pub fn dependents(&self, uid: &str) -> Vec<(Key, Arc<Object>)> {
         self.shared.state().dependents(uid)
@@ -321,17 +350,30 @@ impl Shared {
         })
     }
 
-    /// Shows a committed batch to readers and wakes its watchers.
+    /// Shows a committed batch of this server's own.
     fn publish(&self, batch: &Batch) {
+        self.show(&batch.events, batch.revision, batch.time);
+        self.committed(batch.revision);
+        for event in &batch.events {
+            self.metrics.writes.with_label_values(&[self.table_name(event.kind), "committed"]).inc();
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a batch has at most some hundred writes")]
+        self.metrics.batch_size.observe(batch.events.len() as f64);
+    }
+
+    /// Shows committed changes to readers and wakes their watchers.
+    fn show(&self, events: &[Arc<Event>], revision: u64, now: Timestamp) {
         let mut dropped = Vec::new();
         let mut channels = Vec::new();
         {
             let mut state = self.state_mut();
-            for event in &batch.events {
-                state.apply(event, &self.ring, batch.time, &mut dropped);
+            for event in events {
+                state.apply(event, &self.ring, now, &mut dropped);
             }
+            // There may have been changes of kinds that this server does not have.
+            state.revision = revision;
             let touched: BTreeSet<_> =
-                batch.events.iter().map(|event| (event.kind, Arc::clone(&event.object.namespace))).collect();
+                events.iter().map(|event| (event.kind, Arc::clone(&event.object.namespace))).collect();
             for (kind, namespace) in &touched {
                 if let Some(kind) = state.kinds.get(kind.0) {
                     channels.extend(kind.ring.channels_of(namespace).map(Arc::clone));
@@ -345,12 +387,8 @@ impl Shared {
         for channel in channels {
             channel.changed.notify_waiters();
         }
-        for event in &batch.events {
-            self.metrics.writes.with_label_values(&[self.table_name(event.kind), "committed"]).inc();
-        }
-        #[expect(clippy::cast_precision_loss, reason = "a batch has at most some hundred writes")]
-        self.metrics.batch_size.observe(batch.events.len() as f64);
-        self.metrics.revision.set(gauge(batch.revision));
+        self.reached.send_replace(revision);
+        self.metrics.revision.set(gauge(revision));
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::body;
+use super::error::BackendError;
 use super::pairs::Pairs;
 
 /// Which of the tables given to [`super::Store::open`]: its position in that list.
@@ -22,6 +23,19 @@ pub struct Table {
     pub retention_seconds: Option<u32>,
     /// Dotted paths whose values are kept in [`Meta::fields`].
     pub selectable_fields: Vec<String>,
+}
+
+impl Table {
+    /// The name, if it is one that can stand in a statement as it is: whatever else it could be is refused.
+    pub(super) fn plain_name(&self) -> Result<&str, BackendError> {
+        let name = self.name.as_str();
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        if name.starts_with(|first: char| first.is_ascii_lowercase()) && name.bytes().all(plain) {
+            Ok(name)
+        } else {
+            Err(BackendError::TableName(name.to_owned()))
+        }
+    }
 }
 
 /// The full name of an object.

@@ -146,10 +146,17 @@ impl Ring {
 
     /// Forgets a namespace's channel when the watcher that says so was its last.
     pub(super) fn release(&mut self, namespace: &Arc<str>, channel: &Arc<Channel>) {
-        // Two: the map's and the leaving watcher's.
-        if Arc::strong_count(channel) <= 2 {
+        // Two: the map's and the leaving watcher's. A watcher of a ring that was replaced has another channel.
+        let same = self.namespaces.get(namespace).is_some_and(|known| Arc::ptr_eq(known, channel));
+        if same && Arc::strong_count(channel) <= 2 {
             self.namespaces.remove(namespace);
         }
+    }
+
+    /// Makes every watcher start again, because what happened since is not known. The channels are to be woken.
+    pub(super) fn abandon(&self) -> impl Iterator<Item = &Arc<Channel>> {
+        let channels = std::iter::once(&self.everything).chain(self.namespaces.values());
+        channels.inspect(|channel| channel.lost.store(u64::MAX, Ordering::Release))
     }
 
     /// The channels to wake after a change in `namespace`.

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use self::checkpoint::Checkpointer;
 use self::statements::{Statement, Statements};
 use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, StoredObject, stopped};
+use super::column;
 use super::error::BackendError;
 use super::event::Change;
 use super::object::{KindId, Table};
@@ -302,7 +303,7 @@ fn stored_object(line: &Bytes) -> Option<StoredObject> {
     let (revision, created, modified) = (text()?.parse().ok()?, text()?.parse().ok()?, text()?.parse().ok()?);
     let (namespace, name) = (text()?.to_owned(), text()?.to_owned());
     let time = |micros| Timestamp::from_microsecond(micros).ok();
-    let body = line.slice_ref(fields.next()?);
+    let body = column::decode(line.slice_ref(fields.next()?)).ok()?;
     Some(StoredObject { namespace, name, revision, created: time(created)?, modified: time(modified)?, body })
 }
 
@@ -328,9 +329,11 @@ async fn load_changes(
         }
         let table: &str = row.try_get(2).map_err(failed(doing))?;
         let Some(kind) = tables.iter().position(|known| known.name == table) else { continue };
-        let operation: &str = row.try_get(5).map_err(failed(doing))?;
-        let previous: Option<Vec<u8>> = row.try_get(7).map_err(failed(doing))?;
-        let previous = match previous {
+        let optional = |index| -> Result<Option<Vec<u8>>, BackendError> {
+            let value: Option<Vec<u8>> = row.try_get(index).map_err(failed(doing))?;
+            value.map(|value| column::decode(value.into()).map(Vec::from)).transpose()
+        };
+        let previous = match optional(7)? {
             Some(body) => Some((body, time(integer(&row, 8)?)?)),
             None => None,
         };
@@ -340,12 +343,8 @@ async fn load_changes(
             kind: KindId(kind),
             namespace: row.try_get(3).map_err(failed(doing))?,
             name: row.try_get(4).map_err(failed(doing))?,
-            change: match operation {
-                "created" => Change::Created,
-                "updated" => Change::Updated,
-                _ => Change::Deleted,
-            },
-            last: row.try_get(6).map_err(failed(doing))?,
+            change: Change::from_operation(row.try_get(5).map_err(failed(doing))?),
+            last: optional(6)?,
             previous,
         });
     }

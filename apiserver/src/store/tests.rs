@@ -1,8 +1,11 @@
 //! What every backend's store must do, and what it must survive.
 
+mod cluster;
 mod contract;
 mod crash;
 mod history;
+mod proxy;
+mod replicas;
 mod sqlite;
 
 use std::collections::BTreeMap;
@@ -27,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 enum Bed {
     Memory(Memory),
     Sqlite(tempfile::TempDir),
+    Postgres(cluster::Database),
 }
 
 impl Bed {
@@ -38,6 +42,10 @@ impl Bed {
         Self::Sqlite(tempfile::tempdir().unwrap())
     }
 
+    fn postgres() -> Self {
+        Self::Postgres(cluster::Database::new())
+    }
+
     async fn open(&self) -> Store {
         self.open_with(settings()).await
     }
@@ -47,6 +55,10 @@ impl Bed {
             Self::Memory(memory) => Store::open(memory.clone(), tables(), settings).await.unwrap(),
             Self::Sqlite(folder) => {
                 let backend = Sqlite::open(folder.path().join("store.sqlite")).await.unwrap();
+                Store::open(backend, tables(), settings).await.unwrap()
+            }
+            Self::Postgres(database) => {
+                let backend = Postgres::connect(&database.url()).await.unwrap();
                 Store::open(backend, tables(), settings).await.unwrap()
             }
         }

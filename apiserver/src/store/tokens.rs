@@ -86,6 +86,11 @@ impl TokenCache {
     pub(super) fn put(&self, token: Arc<Token>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(token.hash, token);
     }
+
+    pub(super) fn replace(&self, tokens: Vec<Token>) {
+        let tokens = tokens.into_iter().map(|token| (token.hash, Arc::new(token))).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
 }
 
 /// The tokens of a store.
@@ -132,6 +137,16 @@ impl Tokens {
     /// The token with this secret, if it is valid now.
     pub fn find(&self, secret: &str) -> Option<Arc<Token>> {
         self.by_hash(&TokenHash::of(secret)).filter(|token| token.is_valid(self.shared().clock.now()))
+    }
+
+    /// The token with this secret, if it is valid now, also if another server has made it a moment ago.
+    pub async fn look_up(&self, secret: &str) -> Option<Arc<Token>> {
+        if let Some(found) = self.find(secret) {
+            return Some(found);
+        }
+        // Whether or not the database answers: what is known afterwards decides.
+        self.store.refresh().await.ok();
+        self.find(secret)
     }
 
     /// All tokens, the oldest first.

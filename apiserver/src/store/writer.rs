@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use super::backend::{Backend, Batch, Compaction, Final};
+use super::backend::{Backend, Batch, Compaction, Final, News};
 use super::body::{self, Draft};
 use super::cache::{Name, Place};
-use super::error::Error;
+use super::error::{BackendError, Error};
 use super::event::{Change, Event};
 use super::object::{KindId, Meta, Object};
 use super::tokens::Token;
@@ -25,6 +25,9 @@ const BATCH_BYTES_MAX: usize = 16 << 20;
 /// How many requests wait for the writer; further callers wait for a place. Twice what one transaction takes keeps
 /// the writer busy while it answers.
 pub(super) const QUEUE_MAX: usize = 1_024;
+
+/// How often everything is read anew before a write is given up. Once is enough unless the database is damaged.
+const RELOADS_MAX: usize = 3;
 
 /// What the writer is asked for.
 #[derive(Debug)]
@@ -74,16 +77,37 @@ impl Prepared {
 type Pending = (Prepared, oneshot::Sender<Result<Arc<Object>, Error>>);
 
 pub(super) struct Writer<B> {
-    pub(super) backend: B,
-    pub(super) shared: Arc<Shared>,
-    pub(super) requests: mpsc::Receiver<Request>,
+    backend: B,
+    shared: Arc<Shared>,
+    requests: mpsc::Receiver<Request>,
+    /// Whether another server was faster the last time, so that it is better to take the lock first.
+    contended: bool,
 }
 
 impl<B: Backend> Writer<B> {
+    pub(super) fn new(backend: B, shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
+        Self { backend, shared, requests, contended: false }
+    }
+
+    /// The next requests, at most [`BATCH_MAX`]; none when nobody is left to ask. Meanwhile it fetches what others have
+    /// committed.
+    async fn next(&mut self, queue: &mut Vec<Request>) -> usize {
+        let shared = Arc::clone(&self.shared);
+        let Some(following) = &shared.following else {
+            return self.requests.recv_many(queue, BATCH_MAX).await;
+        };
+        loop {
+            tokio::select! {
+                count = self.requests.recv_many(queue, BATCH_MAX) => return count,
+                () = following.nudge.notified() => self.catch_up().await,
+            }
+        }
+    }
+
     /// Works until the store is closed or nobody is left to ask.
     pub(super) async fn run(mut self) {
         let mut queue = Vec::with_capacity(BATCH_MAX);
-        while self.requests.recv_many(&mut queue, BATCH_MAX).await > 0 {
+        while self.next(&mut queue).await > 0 {
             let mut writes: Vec<Pending> = Vec::with_capacity(queue.len());
             let mut bytes = 0;
             let mut close = None;
@@ -129,30 +153,53 @@ impl<B: Backend> Writer<B> {
         if writes.is_empty() {
             return;
         }
-        let now = self.shared.clock.now();
-        let mut plan = Plan::new(self.shared.state().revision, now);
+        // Where others write too, nobody can be refused before it is known what they have written.
+        let mut settled = !self.backend.is_shared();
+        let mut lock = self.contended;
+        let (batch, outcomes, result) = loop {
+            if lock && !settled {
+                if let Err(error) = self.lock().await {
+                    return self.refuse_all(writes, &error);
+                }
+                settled = true;
+            }
+            let (plan, outcomes) = self.plan(&writes);
+            let refused = outcomes.iter().any(Result::is_err);
+            if refused && !settled {
+                lock = true;
+                continue;
+            }
+            let batch = plan.batch();
+            if batch.events.is_empty() {
+                self.backend.unlock().await;
+                break (batch, outcomes, Ok(()));
+            }
+            let started = tokio::time::Instant::now();
+            let result = self.backend.commit(&batch).await;
+            self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+            if let Err(BackendError::Behind) = result
+                && !settled
+            {
+                self.contended = true;
+                lock = true;
+                continue;
+            }
+            break (batch, outcomes, result);
+        };
         let mut accepted = Vec::with_capacity(writes.len());
-        {
-            let state = self.shared.state();
-            for (write, answer) in writes {
-                let current = |write: &Prepared| state.get(write.kind, Place(&write.namespace, &write.name)).cloned();
-                let table = self.shared.table_name(write.kind);
-                match plan.add(&write, current) {
-                    Ok(object) => accepted.push((write, answer, object)),
-                    Err(error) => {
-                        self.shared.metrics.writes.with_label_values(&[table, "refused"]).inc();
-                        answer.send(Err(error)).ok();
-                    }
+        for ((write, answer), outcome) in writes.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(object) => accepted.push((write, answer, object)),
+                Err(error) => {
+                    let table = self.shared.table_name(write.kind);
+                    self.shared.metrics.writes.with_label_values(&[table, "refused"]).inc();
+                    answer.send(Err(error)).ok();
                 }
             }
         }
         if accepted.is_empty() {
             return;
         }
-        let batch = plan.batch();
-        let started = tokio::time::Instant::now();
-        let result = self.backend.commit(&batch).await;
-        self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         match result {
             Ok(()) => {
                 self.shared.metrics.commits.with_label_values(&["committed"]).inc();
@@ -169,18 +216,74 @@ impl<B: Backend> Writer<B> {
                 }
             }
             Err(error) => {
-                self.shared.metrics.commits.with_label_values(&["failed"]).inc();
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    writes = accepted.len(),
-                    "a transaction of the store failed; nothing was changed"
-                );
-                let error = Error::from(error);
-                for (_, answer, _) in accepted {
-                    answer.send(Err(error.clone())).ok();
-                }
+                let writes = accepted.into_iter().map(|(write, answer, _)| (write, answer)).collect();
+                self.refuse_all(writes, &Error::from(error));
             }
         }
+    }
+
+    /// What becomes of the writes, given what is in memory.
+    fn plan(&self, writes: &[Pending]) -> (Plan, Vec<Result<Arc<Object>, Error>>) {
+        let state = self.shared.state();
+        let mut plan = Plan::new(state.revision, self.shared.clock.now());
+        let current = |write: &Prepared| state.get(write.kind, Place(&write.namespace, &write.name)).cloned();
+        let outcomes = writes.iter().map(|(write, _)| plan.add(write, current)).collect();
+        (plan, outcomes)
+    }
+
+    /// Tells everybody that the database has failed.
+    fn refuse_all(&self, writes: Vec<Pending>, error: &Error) {
+        self.shared.metrics.commits.with_label_values(&["failed"]).inc();
+        let cause = error as &dyn std::error::Error;
+        tracing::error!(error = cause, writes = writes.len(), "a transaction of the store failed");
+        for (_, answer) in writes {
+            answer.send(Err(error.clone())).ok();
+        }
+    }
+
+    /// Takes the right to commit next, and takes over what others have committed.
+    async fn lock(&mut self) -> Result<(), Error> {
+        for _ in 0..RELOADS_MAX {
+            let before = self.shared.state().revision;
+            let news = self.backend.lock(before).await?;
+            if self.take_over(news).await? {
+                self.contended = self.shared.state().revision > before;
+                return Ok(());
+            }
+        }
+        Err(Error::damaged("what others have written does not fit together"))
+    }
+
+    /// Fetches what others have committed.
+    async fn catch_up(&mut self) {
+        let before = self.shared.state().revision;
+        let news = self.backend.news(before).await.map_err(Error::from);
+        let result = match news {
+            Ok(news) => self.take_over(news).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            // It is asked again within a second.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "what other servers have written cannot be read");
+        }
+        self.shared.fetched();
+    }
+
+    /// Takes over what others have committed. False if the right to commit next had to be given up for it.
+    async fn take_over(&mut self, news: News) -> Result<bool, Error> {
+        let error = match news {
+            News::Changes(changes) => match self.shared.take_over(changes) {
+                Ok(()) => return Ok(true),
+                Err(error) => Some(error),
+            },
+            News::Lost => None,
+        };
+        self.backend.unlock().await;
+        let cause = error.as_ref().map(tracing::field::display);
+        tracing::warn!(cause, "the changes cannot be followed one by one: everything is read anew");
+        self.shared.reload(&mut self.backend).await?;
+        Ok(false)
     }
 
     async fn compact(&mut self, compaction: Compaction) -> Result<u64, Error> {

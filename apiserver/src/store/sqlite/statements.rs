@@ -7,6 +7,7 @@ use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
 
 use super::super::backend::{Batch, Final};
+use super::super::column;
 use super::super::error::BackendError;
 use super::super::event::{Change, Event};
 use super::super::object::{Object, Table};
@@ -82,11 +83,7 @@ impl Statements {
     /// text.
     pub(super) fn new(tables: &[Table]) -> Result<Self, BackendError> {
         let tables = tables.iter().map(|table| {
-            let name = table.name.as_str();
-            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-            if !name.starts_with(|first: char| first.is_ascii_lowercase()) || !name.bytes().all(plain) {
-                return Err(BackendError::TableName(name.to_owned()));
-            }
+            let name = table.plain_name()?;
             let one = |change: &str| format!("{BEGIN}; {change}; {}; {END}", log(1)).into();
             Ok(TableStatements {
                 name: name.into(),
@@ -149,14 +146,7 @@ impl Statements {
         bind(arguments, Arc::clone(&self.table(event.kind.0)?.name))?;
         bind(arguments, Arc::clone(&event.object.namespace))?;
         bind(arguments, Arc::clone(&event.object.name))?;
-        bind(
-            arguments,
-            match event.change {
-                Change::Created => "created",
-                Change::Updated => "updated",
-                Change::Deleted => "deleted",
-            },
-        )?;
+        bind(arguments, event.change.operation())?;
         let last = (event.change == Change::Deleted).then(|| text(&event.object)).transpose()?;
         bind(arguments, last)?;
         bind(arguments, event.previous.as_deref().map(text).transpose()?)?;
@@ -210,8 +200,7 @@ fn bind_object(arguments: &mut SqliteArguments, object: &Object) -> Result<(), B
     bind(arguments, text(object)?)
 }
 
-/// The body as text: in SQL it can then be looked into.
+/// The body as it stands in a column.
 fn text(object: &Object) -> Result<Arc<str>, BackendError> {
-    let text = std::str::from_utf8(&object.body).map_err(|error| BackendError::Damaged(error.to_string()))?;
-    Ok(text.into())
+    Ok(column::encode(&object.body)?.into())
 }

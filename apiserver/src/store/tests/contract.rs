@@ -7,6 +7,7 @@ use super::*;
 macro_rules! on_each_backend {
     ($($name:ident)*) => {
         mod in_memory { $(#[tokio::test] async fn $name() { super::$name(super::Bed::memory()).await; })* }
+        mod in_postgres { $(#[tokio::test] async fn $name() { super::$name(super::Bed::postgres()).await; })* }
         mod in_sqlite { $(#[tokio::test] async fn $name() { super::$name(super::Bed::sqlite()).await; })* }
     };
 }

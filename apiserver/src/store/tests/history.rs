@@ -212,3 +212,12 @@ proptest! {
         run(Bed::sqlite(), rounds);
     }
 }
+
+proptest! {
+    // Each case makes a database: fewer again.
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn one_order_explains_everything_in_postgres(rounds in rounds()) {
+        run(Bed::postgres(), rounds);
+    }
+}

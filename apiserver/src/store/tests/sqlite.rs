@@ -5,7 +5,7 @@ use sqlx::{ConnectOptions, Row};
 
 use super::*;
 
-async fn sql(folder: &tempfile::TempDir) -> sqlx::SqliteConnection {
+pub(super) async fn sql(folder: &tempfile::TempDir) -> sqlx::SqliteConnection {
     sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("store.sqlite")).connect().await.unwrap()
 }
 

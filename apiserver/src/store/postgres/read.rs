@@ -1,0 +1,218 @@
+//! Reading from PostgreSQL: everything at the start, and later what others have committed.
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use jiff::Timestamp;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, Row};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+use super::super::backend::{Changes, Loaded, MadeState, News, Portion, Position, StoredChange, StoredObject, stopped};
+use super::super::column;
+use super::super::error::BackendError;
+use super::super::event::Change;
+use super::super::object::{KindId, Table};
+use super::super::tokens::{Token, TokenHash};
+use super::statements::Statements;
+use super::{failed, position_of, signed, unsigned, within};
+
+/// Objects that are passed on together: about 0.5 MB.
+const PORTION_ROWS: usize = 512;
+
+/// Where the store is.
+pub(super) async fn position(connection: &mut PgConnection) -> Result<Position, BackendError> {
+    let sql = "SELECT revision, compacted_revision, tokens_version FROM store_meta WHERE id = 1";
+    let row = within(sqlx::query(sql).fetch_one(connection)).await?;
+    position_of(&row.map_err(failed("cannot read the revision"))?)
+}
+
+/// Reads the whole store as it is at one moment.
+pub(super) async fn everything(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    tables: &[Table],
+    portions: mpsc::Sender<Portion>,
+) -> Result<(Loaded, Position), BackendError> {
+    let doing = "cannot read the store";
+    // Large tables may take longer than what is usual for a statement.
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(begin).execute(&mut *connection).await.map_err(failed(doing))?;
+    let position = position(connection).await?;
+    for kind in 0..tables.len() {
+        objects(connection, KindId(kind), statements.objects(kind)?, &portions).await?;
+    }
+    drop(portions);
+    let loaded = Loaded {
+        revision: position.revision,
+        compacted: position.compacted,
+        changes: changes(connection, tables, position).await?,
+        tokens: tokens(connection).await?,
+        tokens_version: position.tokens_version,
+    };
+    sqlx::raw_sql("COMMIT").execute(connection).await.map_err(failed(doing))?;
+    Ok((loaded, position))
+}
+
+async fn objects(
+    connection: &mut PgConnection,
+    kind: KindId,
+    sql: Arc<str>,
+    portions: &mpsc::Sender<Portion>,
+) -> Result<(), BackendError> {
+    let doing = "cannot read a kind's table";
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(connection);
+    let mut objects = Vec::with_capacity(PORTION_ROWS);
+    while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+        objects.push(StoredObject {
+            revision: unsigned(integer(&row, 0)?)?,
+            created: time(integer(&row, 1)?)?,
+            modified: time(integer(&row, 2)?)?,
+            namespace: row.try_get(3).map_err(failed(doing))?,
+            name: row.try_get(4).map_err(failed(doing))?,
+            body: body(row.try_get(5).map_err(failed(doing))?)?,
+        });
+        if objects.len() == PORTION_ROWS {
+            let objects = std::mem::replace(&mut objects, Vec::with_capacity(PORTION_ROWS));
+            portions.send(Portion { kind, objects }).await.map_err(|_gone| stopped())?;
+        }
+    }
+    portions.send(Portion { kind, objects }).await.map_err(|_gone| stopped())
+}
+
+async fn changes(
+    connection: &mut PgConnection,
+    tables: &[Table],
+    position: Position,
+) -> Result<Vec<StoredChange>, BackendError> {
+    let mut rows = sqlx::query(
+        "SELECT revision, time, kind, namespace, name, operation, last, previous, previous_modified \
+         FROM store_changes ORDER BY revision",
+    )
+    .fetch(connection);
+    let doing = "cannot read the log of changes";
+    let mut changes = Vec::new();
+    let mut expected = position.compacted;
+    while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+        expected += 1;
+        let found = unsigned(integer(&row, 0)?)?;
+        if found != expected {
+            return Err(BackendError::Damaged(format!("the log has {found} where {expected} should be")));
+        }
+        let Some(kind) = kind(&row, 2, tables)? else { continue };
+        let optional = |index| -> Result<Option<Vec<u8>>, BackendError> {
+            let value: Option<String> = row.try_get(index).map_err(failed(doing))?;
+            value.map(|value| body(value).map(Vec::from)).transpose()
+        };
+        let previous = match optional(7)? {
+            Some(body) => Some((body, time(integer(&row, 8)?)?)),
+            None => None,
+        };
+        changes.push(StoredChange {
+            revision: found,
+            time: time(integer(&row, 1)?)?,
+            kind,
+            namespace: row.try_get(3).map_err(failed(doing))?,
+            name: row.try_get(4).map_err(failed(doing))?,
+            change: Change::from_operation(row.try_get(5).map_err(failed(doing))?),
+            last: optional(6)?,
+            previous,
+        });
+    }
+    if expected != position.revision {
+        let message = format!("the log ends at {expected}, the store at {}", position.revision);
+        return Err(BackendError::Damaged(message));
+    }
+    Ok(changes)
+}
+
+/// What was committed after `revision`, up to at least `position`.
+pub(super) async fn news(
+    connection: &mut PgConnection,
+    sql: &Arc<str>,
+    tables: &[Table],
+    revision: u64,
+    position: Position,
+    tokens_known: i64,
+) -> Result<News, BackendError> {
+    let doing = "cannot read what others have changed";
+    let tokens = if position.tokens_version == tokens_known { None } else { Some(tokens(connection).await?) };
+    let mut changes = Vec::new();
+    let mut upto = revision;
+    if position.revision > revision {
+        let query = sqlx::query(AssertSqlSafe(Arc::clone(sql))).bind(signed(revision));
+        let mut rows = query.fetch(connection);
+        while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+            upto += 1;
+            if unsigned(integer(&row, 0)?)? != upto {
+                // The log has been shortened since the position was read.
+                return Ok(News::Lost);
+            }
+            let Some(kind) = kind(&row, 2, tables)? else { continue };
+            let state: Option<String> = row.try_get(6).map_err(failed(doing))?;
+            let state = state.ok_or_else(|| BackendError::Damaged(format!("the change {upto} leads to no state")))?;
+            changes.push(MadeState {
+                revision: upto,
+                time: time(integer(&row, 1)?)?,
+                kind,
+                namespace: row.try_get(3).map_err(failed(doing))?,
+                name: row.try_get(4).map_err(failed(doing))?,
+                change: Change::from_operation(row.try_get(5).map_err(failed(doing))?),
+                body: body(state)?,
+            });
+        }
+        if upto < position.revision {
+            return Ok(News::Lost);
+        }
+    }
+    Ok(News::Changes(Changes { revision: upto, changes, tokens_version: position.tokens_version, tokens }))
+}
+
+async fn tokens(connection: &mut PgConnection) -> Result<Vec<Token>, BackendError> {
+    let doing = "cannot read the tokens";
+    let rows = sqlx::query(
+        "SELECT id, hash, user_name, groups_json, created, expires, description, revoked FROM paas_api_tokens",
+    )
+    .fetch_all(connection)
+    .await
+    .map_err(failed(doing))?;
+    let optional = |row: &PgRow, index| match row.try_get::<Option<i64>, _>(index) {
+        Ok(micros) => micros.map(time).transpose(),
+        Err(error) => Err(failed(doing)(error)),
+    };
+    rows.iter()
+        .map(|row| {
+            let hash: &[u8] = row.try_get(1).map_err(failed(doing))?;
+            let groups: &str = row.try_get(3).map_err(failed(doing))?;
+            Ok(Token {
+                id: row.try_get(0).map_err(failed(doing))?,
+                hash: TokenHash(hash.try_into().map_err(|_length| BackendError::Damaged("a token's hash".into()))?),
+                user: row.try_get(2).map_err(failed(doing))?,
+                groups: serde_json::from_str(groups).map_err(|error| BackendError::Damaged(error.to_string()))?,
+                created: time(integer(row, 4)?)?,
+                expires: optional(row, 5)?,
+                description: row.try_get(6).map_err(failed(doing))?,
+                revoked: optional(row, 7)?,
+            })
+        })
+        .collect()
+}
+
+/// The kind whose table a row names; `None` if this server has no such kind.
+fn kind(row: &PgRow, index: usize, tables: &[Table]) -> Result<Option<KindId>, BackendError> {
+    let name: &str = row.try_get(index).map_err(failed("cannot read the name of a table"))?;
+    Ok(tables.iter().position(|known| known.name == name).map(KindId))
+}
+
+fn body(value: String) -> Result<Bytes, BackendError> {
+    column::decode(Bytes::from(value))
+}
+
+fn integer(row: &PgRow, index: usize) -> Result<i64, BackendError> {
+    row.try_get(index).map_err(failed("cannot read a number"))
+}
+
+fn time(micros: i64) -> Result<Timestamp, BackendError> {
+    Timestamp::from_microsecond(micros).map_err(|error| BackendError::Damaged(error.to_string()))
+}

@@ -220,36 +220,25 @@ impl Builder {
         while let Some(Portion { kind, objects }) = arriving.blocking_recv() {
             let built = kinds.get_mut(kind.0).ok_or_else(|| Error::damaged("no such kind"))?;
             for row in objects {
-                built.push(Arc::new(self.stored(kind, row)?));
+                built.push(Arc::new(self.stored(kind, &row)?));
             }
         }
         Ok((self, kinds))
     }
 
-    fn stored(&self, kind: KindId, row: StoredObject) -> Result<Object, Error> {
+    fn stored(&self, kind: KindId, row: &StoredObject) -> Result<Object, Error> {
         let revision = row.revision;
         // Where the log does not reach, a watcher can only see the object as part of its initial state: as if created.
         let change = Change::Created;
-        let object = self.object(kind, &row.namespace, row.name, &row.body, row.created, row.modified, change)?;
+        let StoredObject { namespace, name, created, modified, body, .. } = row;
+        let (created, modified) = (*created, *modified);
+        let row = StoredRow { kind, namespace, name, body, created, modified, change };
+        let object = object(&self.readers, &self.interner, &row)?;
         if object.revision != revision {
             let message = format!("{}/{} is at revision {revision}", object.namespace, object.name);
             return Err(Error::damaged(format!("{message}, but its body at {}", object.revision)));
         }
         Ok(object)
-    }
-
-    fn object(
-        &self,
-        kind: KindId,
-        namespace: &str,
-        name: String,
-        body: &[u8],
-        created: Timestamp,
-        modified: Timestamp,
-        change: Change,
-    ) -> Result<Object, Error> {
-        let row = StoredRow { kind, namespace, name: &name, body, created, modified, change };
-        object(&self.readers, &self.interner, &row)
     }
 
     /// Replays the undo log backwards from the present state, which gives each change the state it made; then turns it
@@ -269,7 +258,8 @@ impl Builder {
             let build = |body: &[u8], created, modified| {
                 let change = body::revision(body).and_then(|revision| made_by.get(&revision).copied());
                 let change = change.unwrap_or(Change::Created);
-                self.object(kind, &namespace, name.clone(), body, created, modified, change).map(Arc::new)
+                let row = StoredRow { kind, namespace: &namespace, name: &name, body, created, modified, change };
+                object(&self.readers, &self.interner, &row).map(Arc::new)
             };
             let object = match (change, after, last) {
                 (Change::Deleted, None, Some(last)) => build(&last, time, time)?,

@@ -177,7 +177,7 @@ async fn a_commit_whose_answer_was_lost_is_looked_up() {
             store.write(create(&Key::new(kind, "a", name), n))
         });
         proxy.set(fate);
-        let (results, _) = tokio::join!(join_all(writes), async {
+        let (results, ()) = tokio::join!(join_all(writes), async {
             if random.below(2) == 0 {
                 other.write(create(&thing("b", &round.to_string()), 0)).await.unwrap();
             }
@@ -224,7 +224,7 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_without_t
         let mut text = format!("{error} {error:?}");
         let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&error);
         while let Some(error) = cause {
-            text += &format!(" {error}");
+            text.push_str(&error.to_string());
             cause = error.source();
         }
         assert!(text.contains(reason), "{text}");

@@ -53,6 +53,12 @@ pub trait Admission: Send + Sync {
         let _ = (request, new);
     }
 
+    /// Why the caller may not do this, though the verb is allowed; 403. Asked before anything is validated.
+    fn forbid<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Option<String>> {
+        let _ = request;
+        Box::pin(std::future::ready(None))
+    }
+
     /// What is wrong with the write; empty means nothing. On delete, one error refuses the deletion with 403.
     fn validate<'a>(&'a self, request: Request<'a>) -> BoxFuture<'a, Vec<FieldError>>;
 }
@@ -230,7 +236,7 @@ fn tidy(metadata: &mut Map<String, Value>) {
 /// Puts back what an update of `part` may not change. Nothing in `new` is trusted.
 pub fn keep(kind: &Kind, old: &Value, new: &mut Value, part: Option<Subresource>) -> Result<(), Error> {
     match part {
-        None | Some(Subresource::Scale | Subresource::Finalize) => {
+        None | Some(Subresource::Scale | Subresource::Finalize | Subresource::Token) => {
             if kind.status
                 && let (Value::Object(new), Value::Object(old)) = (&mut *new, old)
             {

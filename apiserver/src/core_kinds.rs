@@ -4,7 +4,9 @@ mod config_map;
 mod event;
 mod lease;
 mod namespace;
+mod rbac;
 mod secret;
+mod service_account;
 #[cfg(test)]
 mod tests;
 
@@ -12,15 +14,30 @@ pub use config_map::config_map;
 pub use event::{core_event, event};
 pub use lease::lease;
 pub use namespace::namespace;
+pub use rbac::{cluster_role, cluster_role_binding, role, role_binding};
 pub use secret::secret;
+pub use service_account::service_account;
 
 use serde_json::{Value, json};
 
 use crate::kind::{Column, FieldError, FieldErrorReason, Kind, NameRule, Scope};
 
-/// Namespace, Secret, ConfigMap, Event (both faces, the stored one first) and Lease.
+/// Namespace, Secret, ConfigMap, Event (both faces, the stored one first), Lease, ServiceAccount, and the kinds that
+/// say who may do what.
 pub fn all() -> Vec<Kind> {
-    vec![namespace(), secret(), config_map(), core_event(), event(), lease()]
+    vec![
+        namespace(),
+        secret(),
+        config_map(),
+        core_event(),
+        event(),
+        lease(),
+        service_account(),
+        role(),
+        cluster_role(),
+        role_binding(),
+        cluster_role_binding(),
+    ]
 }
 
 /// What the core kinds have in common. `schema` has the properties besides apiVersion, kind and metadata.

@@ -211,6 +211,14 @@ impl Discovery {
         self.resources.push(resource);
     }
 
+    /// Adds a subresource that the description of a kind does not tell; nothing if there is no such resource.
+    pub fn add_part(&mut self, group: &str, version: &str, plural: &str, part: Subresource) {
+        let is_it = |row: &&mut Resource| row.group == group && row.version == version && row.plural == plural;
+        if let Some(row) = self.resources.iter_mut().find(is_it) {
+            row.subresources.push(part);
+        }
+    }
+
     /// `/api`
     pub fn core_versions(&self) -> Value {
         json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})

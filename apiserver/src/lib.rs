@@ -39,6 +39,7 @@ mod selection;
 pub mod selector;
 mod serve;
 mod server;
+mod service_accounts;
 pub mod store;
 pub mod table;
 pub mod task;

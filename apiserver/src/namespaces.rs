@@ -10,8 +10,8 @@ use crate::path::Subresource;
 use crate::server::{self, State};
 use crate::store::{Key, KindId, Object, Write};
 
-/// The namespace that is always there.
-const DEFAULT: &str = "default";
+/// The namespaces that are always there: the one of who names none, and the platform's own.
+const ALWAYS: [&str; 2] = ["default", crate::service_accounts::SYSTEM_NAMESPACE];
 
 pub(crate) fn is_namespace(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.plural == "namespaces"
@@ -44,7 +44,7 @@ pub(crate) fn keep(old: &Value, new: &mut Value, part: Option<Subresource>) {
 
 /// 403 for the namespace that must not go.
 pub(crate) fn check_deletable(kind: &Kind, name: &str) -> Result<(), Error> {
-    if is_namespace(kind) && name == DEFAULT {
+    if is_namespace(kind) && ALWAYS.contains(&name) {
         return Err(Error::forbidden(&kind.group, &kind.plural, name, "this namespace may not be deleted"));
     }
     Ok(())
@@ -76,23 +76,26 @@ pub(crate) fn check_open(state: &State, kind: &Kind, name: &str, namespace: &str
     }
 }
 
-/// Makes the `default` namespace if it is missing.
-pub(crate) async fn ensure_default(state: &State) -> Result<(), server::Error> {
+/// Makes the namespaces that are always there if they are missing.
+pub(crate) async fn ensure_defaults(state: &State) -> Result<(), server::Error> {
     let Some(index) = state.kinds.namespaces() else { return Ok(()) };
     let kind = state.kinds.store_id(index);
-    if state.store.get(&key(kind, DEFAULT)).is_some() {
-        return Ok(());
+    for name in ALWAYS {
+        if state.store.get(&key(kind, name)).is_some() {
+            continue;
+        }
+        let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+            "name": name,
+            "uid": uuid::Uuid::new_v4().to_string(),
+            "creationTimestamp": admission::timestamp(state.clock.now()),
+        }});
+        begin(&mut object).map_err(|error| crate::store::Error::Invalid { message: error.to_string() })?;
+        match state.store.write(Write::Create { key: key(kind, name), body: object }).await {
+            Ok(_) | Err(crate::store::Error::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-        "name": DEFAULT,
-        "uid": uuid::Uuid::new_v4().to_string(),
-        "creationTimestamp": admission::timestamp(state.clock.now()),
-    }});
-    begin(&mut object).map_err(|error| crate::store::Error::Invalid { message: error.to_string() })?;
-    match state.store.write(Write::Create { key: key(kind, DEFAULT), body: object }).await {
-        Ok(_) | Err(crate::store::Error::Exists { .. }) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    Ok(())
 }
 
 /// The objects in a namespace, of every kind.

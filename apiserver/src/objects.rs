@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::auth::{Attributes, Identity};
+use crate::auth::{Attributes, Identity, allows};
 use crate::error::Error;
 use crate::freshness::{self, reach};
 use crate::negotiation::Shape;
@@ -23,7 +23,7 @@ use crate::router::Label;
 use crate::selection::Selection;
 use crate::server::State;
 use crate::store::{Key, Object, Snapshot};
-use crate::{definitions, delete, documents, scale, watch, write};
+use crate::{definitions, delete, documents, namespaces, scale, service_accounts, watch, write};
 
 /// Kubernetes' bound for request bodies.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -92,6 +92,8 @@ fn verb(call: &Call) -> Option<&'static str> {
     let part = target.subresource;
     match call.parts.method {
         Method::GET | Method::HEAD if target.watch || (!named && call.query.switch("watch")) => Some("watch"),
+        Method::POST if part == Some(Subresource::Token) => Some("create"),
+        _ if part == Some(Subresource::Token) => None,
         Method::GET | Method::HEAD if part == Some(Subresource::Finalize) => None,
         Method::GET | Method::HEAD => Some(if named { "get" } else { "list" }),
         _ if target.watch || definitions::is_definition(&target.kind) => None,
@@ -112,11 +114,12 @@ async fn authorise(state: &State, call: &Call, verb: &str) -> Result<(), Error> 
         version: target.kind.version.clone(),
         resource: target.kind.plural.clone(),
         subresource: target.subresource.map_or("", Subresource::as_str).into(),
-        namespace: target.namespace().into(),
+        // A Namespace can be read and changed by whoever has a role in it that says so.
+        namespace: if namespaces::is_namespace(&target.kind) { target.name() } else { target.namespace() }.into(),
         name: target.name().into(),
         path: String::new(),
     };
-    if state.authorizer.allows(&call.identity, &attributes).await {
+    if allows(&*state.authorizer, &call.identity, &attributes).await {
         return Ok(());
     }
     Err(Error::forbidden(&target.kind.group, &target.kind.plural, target.name(), &attributes.refusal(&call.identity)))
@@ -127,7 +130,7 @@ pub(crate) async fn authorise_path(state: &State, parts: &Parts, verb: &str) -> 
     let identity = parts.extensions.get::<Identity>().ok_or_else(Error::unauthorized)?;
     let path = parts.uri.path().to_owned();
     let attributes = Attributes { verb: verb.into(), path: path.clone(), ..Attributes::default() };
-    if state.authorizer.allows(identity, &attributes).await {
+    if allows(&*state.authorizer, identity, &attributes).await {
         return Ok(());
     }
     Err(Error::forbidden_path(&identity.user, verb, &path))
@@ -145,6 +148,7 @@ async fn act(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<R
 async fn perform(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<Response, Error> {
     match (verb, call.target.subresource) {
         ("get", Some(Subresource::Scale)) => scale::get(state, &call).await,
+        ("create", Some(Subresource::Token)) => service_accounts::token(state, &call, read(body).await?).await,
         ("get", _) => get(state, &call).await,
         ("list", _) => list(state, &call).await,
         ("watch", _) => watch::start(state, &call).await,

@@ -14,6 +14,8 @@ pub enum Subresource {
     Scale,
     /// `…/finalize`, which namespaces have.
     Finalize,
+    /// `…/token`, which service accounts have.
+    Token,
 }
 
 impl Subresource {
@@ -23,6 +25,7 @@ impl Subresource {
             Self::Status => "status",
             Self::Scale => "scale",
             Self::Finalize => "finalize",
+            Self::Token => "token",
         }
     }
 }
@@ -77,6 +80,16 @@ pub enum Endpoint {
     Resource(Target),
     /// A path with the shape of a resource and no kind behind it; still authorised as a resource.
     Unknown,
+}
+
+/// Whether a path has the shape of a resource's, whatever stands behind it. Others are authorised by the path itself.
+pub(crate) fn is_resource(path: &str) -> bool {
+    let mut segments = path.split('/').filter(|s| !s.is_empty());
+    match segments.next() {
+        Some("api") => segments.next() == Some("v1") && segments.next().is_some(),
+        Some("apis") => segments.nth(2).is_some(),
+        _ => false,
+    }
 }
 
 /// Reads a path that starts with `/api/` or `/apis/`; trailing slashes do not count.
@@ -145,6 +158,7 @@ fn resource(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Endpoin
         Some("status") if kind.status || is_namespaces => Some(Subresource::Status),
         Some("scale") if kind.scale.is_some() => Some(Subresource::Scale),
         Some("finalize") if is_namespaces => Some(Subresource::Finalize),
+        Some("token") if group.is_empty() && plural == "serviceaccounts" => Some(Subresource::Token),
         Some(_) => return Endpoint::Unknown,
     };
     Endpoint::Resource(Target { index, kind, namespace, name, subresource, watch })

@@ -3,6 +3,8 @@
 //! The authority lives ten years and is what kubeconfigs and agents pin; the server's certificate is short-lived and
 //! made anew when a third of its life is left or the names it must answer to have changed.
 
+pub mod client;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +40,15 @@ pub enum Error {
     /// A stored certificate or key cannot be read.
     #[error("{0} is damaged; move it away to have it made anew (clients must then be given the new CA)")]
     Damaged(PathBuf),
+    /// A name that no certificate can hold.
+    #[error("{0:?} cannot be a name: 1 to 64 characters, none of them a control character")]
+    Name(String),
+    /// A life that is too short or too long.
+    #[error("a certificate is valid for 1 to {max} days, not {0}", max = client::DAYS_MAX)]
+    Days(u32),
+    /// The authority cannot verify clients.
+    #[error("clients cannot be verified with this authority")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
     /// The TLS library refuses certificate and key.
     #[error("certificate and key do not make a TLS server")]
     Tls(#[from] rustls::Error),
@@ -60,12 +71,19 @@ impl Pki {
         hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.authority))
     }
 
-    /// A TLS server for HTTP/2 and HTTP/1.1.
+    /// A TLS server for HTTP/2 and HTTP/1.1. Clients may show a certificate of the authority, and need not.
     pub fn server_config(&self) -> Result<rustls::ServerConfig, Error> {
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.authority.clone())?;
+        let roots = std::sync::Arc::new(roots);
+        let clients =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(roots, std::sync::Arc::clone(&provider))
+                .allow_unauthenticated()
+                .build()?;
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![self.certificate.clone(), self.authority.clone()], self.key.clone_key())?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)

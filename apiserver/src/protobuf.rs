@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::kind::DecodeProtobuf;
 
 pub use messages::{
-    config_map, core_event, delete_options, event, lease, namespace, secret, self_subject_access_review,
-    self_subject_review, self_subject_rules_review, service_account, subject_access_review, token_review,
+    binding, cluster_role, config_map, core_event, delete_options, event, lease, namespace, role, secret,
+    self_subject_access_review, self_subject_review, self_subject_rules_review, service_account, subject_access_review,
+    token_request, token_review,
 };
 
 /// The content type of Kubernetes protobuf.

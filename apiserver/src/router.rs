@@ -13,7 +13,7 @@ use axum::routing::{any, get, post};
 use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
 
-use crate::auth::authenticate;
+use crate::auth::{authenticate, guard};
 use crate::error::Error;
 use crate::query::Query;
 use crate::server::State;
@@ -22,17 +22,18 @@ use crate::{documents, objects, reviews, task};
 /// Until a response has begun: Kubernetes' default. The lines of a watch come after that.
 const REQUEST_SECONDS_MAX: u64 = 60;
 
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
-/// The paths.
+/// The paths. Each is authorised: those that are no resources by [`guarded`], the others by their handler.
 pub(crate) fn routes(state: &Arc<State>) -> Router {
-    let review = |what: reviews::Review| {
-        post(move |state: Shared<Arc<State>>, request: Request| async move {
-            reviews::answer(&state.0, what, request).await
-        })
-        .fallback(|| async { Error::method_not_allowed() })
-    };
-    Router::new()
+    let mut routes = Router::new();
+    for review in reviews::ALL {
+        let answer = move |state: Shared<Arc<State>>, namespace: Option<Path<String>>, request: Request| async move {
+            reviews::answer(&state.0, review, namespace.map(|Path(namespace)| namespace), request).await
+        };
+        routes = routes.route(&review.path(), post(answer).fallback(|| async { Error::method_not_allowed() }));
+    }
+    routes
         .route("/version", get(documents::version))
         .route("/version/", get(documents::version))
         .route("/livez", get(livez))
@@ -49,9 +50,6 @@ pub(crate) fn routes(state: &Arc<State>) -> Router {
         .route("/api/", get(documents::core))
         .route("/apis", get(documents::groups))
         .route("/apis/", get(documents::groups))
-        .route("/apis/authentication.k8s.io/v1/selfsubjectreviews", review(reviews::Review::SelfSubject))
-        .route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review(reviews::Review::Access))
-        .route("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review(reviews::Review::Rules))
         .route("/api/{*path}", any(objects::serve))
         .route("/apis/{*path}", any(objects::serve))
         .fallback(|| async { Error::no_such_path() })
@@ -59,9 +57,14 @@ pub(crate) fn routes(state: &Arc<State>) -> Router {
         .with_state(Arc::clone(state))
 }
 
-/// Only callers with a valid token, except for public paths.
+/// Only callers with a valid credential, except for public paths.
 pub(crate) fn authenticated(state: &Arc<State>, routes: Router) -> Router {
     routes.layer(from_fn_with_state(Arc::clone(state), authenticate))
+}
+
+/// Only who may, as far as the path tells; requests for resources are authorised by their handler.
+pub(crate) fn guarded(state: &Arc<State>, routes: Router) -> Router {
+    routes.layer(from_fn_with_state(Arc::clone(state), guard))
 }
 
 /// What holds for every request, whoever asks.
@@ -74,13 +77,16 @@ pub(crate) fn outer(state: &Arc<State>, routes: Router) -> Router {
 }
 
 /// Every request has an id by which it is found again: the caller's or a new one.
-async fn label(request: Request, next: Next) -> Response {
+async fn label(mut request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(&AUDIT_ID)
         .filter(|id| id.len() <= 64)
         .cloned()
         .or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
+    if let Some(id) = &id {
+        request.headers_mut().insert(AUDIT_ID, id.clone());
+    }
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     if let Some(id) = id {

@@ -14,6 +14,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::auth::ClientCertificate;
+
 /// One connection costs a file descriptor and some 100 KiB; 4096 stays below the usual limit of both.
 const CONNECTIONS_MAX: usize = 4096;
 /// A handshake is two round trips; ten seconds allow for a very bad line and no more for somebody who only connects.
@@ -103,9 +105,14 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%error, %peer, "TLS handshake failed"),
         Err(_elapsed) => return tracing::debug!(%peer, "TLS handshake took too long"),
     };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = certificate.and_then(|der| ClientCertificate::read(der));
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(Peer(peer));
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         router.clone().oneshot(request)
     });
     let mut builder = Builder::new(TokioExecutor::new());

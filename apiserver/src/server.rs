@@ -8,7 +8,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
-use crate::auth::{AdministratorsOnly, Authorizer, Identity};
+use crate::auth::rbac::defaults::{self, DefaultRole};
+use crate::auth::rbac::{self, Rbac};
+use crate::auth::{AdministratorsOnly, Authenticator, Authorizer, Certificates, Identity, StoredTokens};
 use crate::clock::Clock;
 use crate::discovery::Discovery;
 use crate::health::{Check, Health};
@@ -17,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
 use crate::schema::Schema;
 use crate::store::Store;
-use crate::{definitions, gc, namespaces, reviews, router};
+use crate::{definitions, gc, namespaces, reviews, router, service_accounts};
 
 /// All watches of a server together: each holds a task's worth of memory (some 10 KiB) and a place in a connection.
 const WATCHES_MAX: usize = 8192;
@@ -49,7 +51,13 @@ pub(crate) struct State {
     pub(crate) schemas: Vec<Schema>,
     pub(crate) clock: Clock,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
+    /// Asked in this order.
+    pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) account_tokens: Option<service_accounts::Tokens>,
+    pub(crate) roles: Vec<DefaultRole>,
+    /// The certificate by which clients know this server.
+    pub(crate) ca: Option<String>,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
     pub(crate) discovery: Discovery,
@@ -71,7 +79,10 @@ pub struct Builder {
     clock: Clock,
     registry: Registry,
     admission: Vec<Arc<dyn Admission>>,
-    authorizer: Arc<dyn Authorizer>,
+    authenticators: Vec<Arc<dyn Authenticator>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    roles: Vec<DefaultRole>,
+    ca: Option<String>,
     checks: Vec<Check>,
     shutdown: CancellationToken,
 }
@@ -84,10 +95,33 @@ impl Builder {
         self
     }
 
-    /// Replaces the rule that administrators may do everything and others nothing.
+    /// Adds a kind of credential. Client certificates, tokens of service accounts and stored ones are asked first, then
+    /// these in the order in which they were added.
+    #[must_use]
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticators.push(authenticator);
+        self
+    }
+
+    /// Decides otherwise than by the stored roles and bindings, or, where their kinds are not registered, than that
+    /// administrators may do everything.
     #[must_use]
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
-        self.authorizer = authorizer;
+        self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Adds roles to those that every server has; see [`defaults`].
+    #[must_use]
+    pub fn roles(mut self, roles: impl IntoIterator<Item = DefaultRole>) -> Self {
+        self.roles.extend(roles);
+        self
+    }
+
+    /// The certificate, in PEM, by which clients know this server: each namespace gets it as `kube-root-ca.crt`.
+    #[must_use]
+    pub fn ca(mut self, pem: impl Into<String>) -> Self {
+        self.ca = Some(pem.into());
         self
     }
 
@@ -122,7 +156,25 @@ impl Builder {
         for row in reviews::rows() {
             discovery.push(row);
         }
+        discovery.add_part("", "v1", "serviceaccounts", token_part());
         let metrics = Metrics::register(self.registry)?;
+        let account_tokens = service_accounts::Tokens::new(self.store.clone(), &self.kinds, self.clock.clone());
+        let mut authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(Certificates(self.clock.clone()))];
+        if let Some(tokens) = &account_tokens {
+            authenticators.push(Arc::new(tokens.clone()));
+        }
+        // After those that are read in memory: an unknown token may make it ask the database.
+        authenticators.push(Arc::new(StoredTokens(self.store.clone())));
+        authenticators.extend(self.authenticators);
+        let rbac = Rbac::new(self.store.clone(), &self.kinds);
+        let mut admission = self.admission;
+        if let Some(rbac) = &rbac {
+            admission.insert(0, Arc::new(rbac::Escalation(rbac.clone())));
+        }
+        let authorizer = self.authorizer.unwrap_or_else(|| match &rbac {
+            Some(rbac) => Arc::new(rbac.clone()),
+            None => Arc::new(AdministratorsOnly),
+        });
         Ok(Server {
             state: Arc::new(State {
                 schemas,
@@ -131,8 +183,12 @@ impl Builder {
                 store: self.store,
                 kinds: self.kinds,
                 clock: self.clock,
-                admission: self.admission,
-                authorizer: self.authorizer,
+                admission,
+                authenticators,
+                authorizer,
+                account_tokens,
+                roles: self.roles,
+                ca: self.ca,
                 health: Health::new(self.checks),
                 metrics,
                 watches: Arc::new(Semaphore::new(WATCHES_MAX)),
@@ -151,7 +207,10 @@ impl Server {
             clock,
             registry,
             admission: Vec::new(),
-            authorizer: Arc::new(AdministratorsOnly),
+            authenticators: Vec::new(),
+            authorizer: None,
+            roles: defaults::roles(),
+            ca: None,
             checks: Vec::new(),
             shutdown: CancellationToken::new(),
         }
@@ -160,23 +219,30 @@ impl Server {
     /// The API for the network: callers authenticate with bearer tokens. Others may `merge` their routes beside it
     /// (see [`Server::protect`]).
     pub fn router(&self) -> Router {
-        router::outer(&self.state, router::authenticated(&self.state, router::routes(&self.state)))
+        self.protect_all(router::routes(&self.state))
     }
 
     /// The API for a part of this process, which acts as `identity`: no socket, no token.
     pub fn local(&self, identity: Identity) -> Router {
-        router::outer(&self.state, router::routes(&self.state)).layer(Extension(identity))
+        let routes = router::guarded(&self.state, router::routes(&self.state));
+        router::outer(&self.state, routes).layer(Extension(identity))
     }
 
-    /// Puts routes of another crate behind the same authentication: only callers with a valid token reach them, and
-    /// find their [`Identity`] as an extension. Panics, deadlines of the response's start and audit ids are handled too.
+    /// Puts routes of another crate behind the same authentication and authorisation: only callers with a valid
+    /// credential who have a rule for the path reach them, and find their [`Identity`] as an extension. Panics, deadlines
+    /// of the response's start and audit ids are handled too.
     pub fn protect(&self, routes: Router) -> Router {
-        router::outer(&self.state, router::authenticated(&self.state, routes))
+        self.protect_all(routes)
+    }
+
+    fn protect_all(&self, routes: Router) -> Router {
+        let routes = router::authenticated(&self.state, router::guarded(&self.state, routes));
+        router::outer(&self.state, routes)
     }
 
     /// Whether `identity` may do something, for routes of other crates.
     pub async fn allows(&self, identity: &Identity, attributes: &crate::auth::Attributes) -> bool {
-        self.state.authorizer.allows(identity, attributes).await
+        crate::auth::allows(&*self.state.authorizer, identity, attributes).await
     }
 
     /// The kinds served.
@@ -184,12 +250,25 @@ impl Server {
         &self.state.kinds
     }
 
-    /// Makes the `default` namespace and publishes the definitions of the kinds, then collects garbage and empties deleted namespaces until shutdown. A server
+    /// Makes the namespaces and roles that are always there and publishes the definitions of the kinds; then collects
+    /// garbage, empties deleted namespaces, gathers roles and gives namespaces their accounts until shutdown. A server
     /// without it serves, and never finishes a cascading deletion.
     pub async fn run(&self) -> Result<(), Error> {
-        namespaces::ensure_default(&self.state).await?;
+        namespaces::ensure_defaults(&self.state).await?;
+        rbac::reconcile(&self.state, &self.state.roles).await?;
         definitions::publish(&self.state).await?;
-        gc::run(&self.state).await;
+        tokio::join!(gc::run(&self.state), rbac::aggregate(&self.state), service_accounts::keep_defaults(&self.state),);
         Ok(())
+    }
+}
+
+/// How tokens of service accounts are asked for.
+fn token_part() -> crate::discovery::Subresource {
+    crate::discovery::Subresource {
+        name: "token".into(),
+        group: "authentication.k8s.io".into(),
+        version: "v1".into(),
+        kind: "TokenRequest".into(),
+        verbs: vec!["create".into()],
     }
 }

@@ -152,8 +152,14 @@ async fn judge(
             return Ok(());
         }
     }
-    let mut errors = admission::validate(&target.kind, &state.schemas[target.index], new, old);
+    let new = &*new;
     request.new = Some(new);
+    for hook in &state.admission {
+        if let Some(why) = hook.forbid(request).await {
+            return Err(Error::forbidden(&target.kind.group, &target.kind.plural, name, &why));
+        }
+    }
+    let mut errors = admission::validate(&target.kind, &state.schemas[target.index], new, old);
     if errors.is_empty() {
         for hook in &state.admission {
             errors.extend(hook.validate(request).await);

@@ -67,6 +67,9 @@ pub(crate) enum Command {
     /// Join tokens and the nodes that used them
     #[command(subcommand)]
     Node(Node),
+    /// People and programs that use a server
+    #[command(subcommand)]
+    User(User),
     /// Git repositories for a machine without a forge
     #[command(subcommand)]
     Git(Git),
@@ -378,6 +381,36 @@ pub(crate) enum Node {
         #[arg(short, long)]
         output: Option<Output>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum User {
+    /// Make a client certificate for a user, on the server's machine, and a kubeconfig with it
+    Certificate(Certificate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certificate {
+    /// The user's name, as bindings name it
+    pub(crate) name: String,
+    /// A group that the user is in
+    #[arg(long)]
+    pub(crate) group: Option<String>,
+    /// How many days it is valid; there is no way to take it back before
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=397))]
+    pub(crate) days: u32,
+    /// Folder that was given to `berth server`
+    #[arg(long, value_name = "DIR", default_value = crate::up::DEFAULT_SERVER_DATA)]
+    pub(crate) data: PathBuf,
+    /// Address at which the user reaches the server; otherwise that of the administrator's kubeconfig
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<url::Url>,
+    /// The namespace (project) that the user works in
+    #[arg(short, long, value_name = "NAME", default_value = "default", value_parser = namespace)]
+    pub(crate) namespace: String,
+    /// File to write, for its owner only; standard output otherwise
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

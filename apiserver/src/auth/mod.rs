@@ -1,11 +1,26 @@
 //! Who is asking, and whether they may.
+//!
+//! A request passes [`authenticate`] (who is it? a list of [`Authenticator`]s, then impersonation) and, if its path is no
+//! resource, [`guard`]; requests for resources are authorised where they have been taken apart. All of them ask
+//! [`allows`], and what nobody allows is refused.
 
-mod bearer;
+mod authenticate;
+mod certificate;
+mod guard;
 mod identity;
+mod impersonate;
+pub mod rbac;
+mod rule;
 
-pub(crate) use bearer::authenticate;
-pub use bearer::require;
-pub use identity::{ADMINS, AUTHENTICATED, Identity, UNAUTHENTICATED};
+pub use authenticate::{Authenticator, require};
+pub(crate) use authenticate::{StoredTokens, authenticate, bearer};
+pub(crate) use certificate::Certificates;
+pub use certificate::ClientCertificate;
+pub(crate) use guard::guard;
+pub use identity::{
+    ADMINS, ANONYMOUS, AUTHENTICATED, Identity, Impersonator, Origin, SERVICE_ACCOUNT_PREFIX, Scope, UNAUTHENTICATED,
+};
+pub use rule::Rule;
 
 use futures::future::BoxFuture;
 
@@ -23,7 +38,7 @@ pub struct Attributes {
     pub resource: String,
     /// For example `status`; empty for the object itself.
     pub subresource: String,
-    /// Empty for cluster-scoped kinds and requests across namespaces.
+    /// Empty for cluster-scoped kinds and requests across namespaces; for a Namespace its own name.
     pub namespace: String,
     /// Empty for collections.
     pub name: String,
@@ -32,6 +47,16 @@ pub struct Attributes {
 }
 
 impl Attributes {
+    /// Whether they are about a path that is no resource.
+    pub fn is_path(&self) -> bool {
+        self.resource.is_empty() && !self.path.is_empty()
+    }
+
+    /// A request for a path that is no resource.
+    pub fn of_path(verb: &str, path: &str) -> Self {
+        Self { verb: verb.into(), path: path.into(), ..Self::default() }
+    }
+
     /// Why it was refused, as Kubernetes words it.
     pub fn refusal(&self, identity: &Identity) -> String {
         let resource = if self.subresource.is_empty() {
@@ -51,50 +76,62 @@ impl Attributes {
     }
 }
 
-/// One rule of what somebody may do, for `kubectl auth can-i --list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rule {
-    /// Verbs, or `*`.
-    pub verbs: Vec<String>,
-    /// API groups, or `*`; empty for a rule on paths.
-    pub groups: Vec<String>,
-    /// Plurals, or `*`.
-    pub resources: Vec<String>,
-    /// Names; empty means all.
-    pub names: Vec<String>,
-    /// Paths that are no resources.
-    pub paths: Vec<String>,
-}
-
 /// Decides who may do what. What nobody allows is refused.
 pub trait Authorizer: Send + Sync {
-    /// Whether `identity` may do it.
+    /// Whether `identity` may do it. Not asked directly but by [`allows`], which minds the scope of credentials.
     fn allows<'a>(&'a self, identity: &'a Identity, attributes: &'a Attributes) -> BoxFuture<'a, bool>;
 
-    /// Everything `identity` may do in `namespace`, for people.
+    /// Everything `identity` may do in `namespace`, for people and for the prevention of escalation.
     fn rules<'a>(&'a self, identity: &'a Identity, namespace: &'a str) -> BoxFuture<'a, Vec<Rule>>;
 }
 
-/// Administrators may do everything and nobody else anything.
+/// Whether `identity` may do it with the credential it has shown.
+pub async fn allows(authorizer: &dyn Authorizer, identity: &Identity, attributes: &Attributes) -> bool {
+    identity.scope.as_ref().is_none_or(|scope| scope.allows(attributes))
+        && authorizer.allows(identity, attributes).await
+}
+
+impl Scope {
+    /// Whether it lies within. Who one is and what one may can always be asked.
+    pub fn allows(&self, attributes: &Attributes) -> bool {
+        let here = self.namespaces.is_empty() || self.namespaces.contains(&attributes.namespace);
+        EVERYBODY.iter().any(|rule| rule.allows(attributes))
+            || (here && self.rules.iter().any(|rule| rule.allows(attributes)))
+    }
+}
+
+/// What whoever has shown a credential may do, whatever else is decided: ask who they are, what they may do, and what
+/// there is.
+static EVERYBODY: std::sync::LazyLock<Vec<Rule>> = std::sync::LazyLock::new(|| {
+    let mut rules = rbac::defaults::basic_user();
+    rules.extend(rbac::defaults::discovery());
+    rules
+});
+
+/// Administrators may do everything; others may ask who they are and what there is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AdministratorsOnly;
 
+impl AdministratorsOnly {
+    fn all(identity: &Identity) -> Vec<Rule> {
+        if identity.is_admin() {
+            vec![Rule::on(&["*"], &["*"], &["*"]), Rule::on_paths(&["*"], &["*"])]
+        } else if identity.is_anonymous() {
+            rbac::defaults::public_info()
+        } else {
+            EVERYBODY.clone()
+        }
+    }
+}
+
 impl Authorizer for AdministratorsOnly {
-    fn allows<'a>(&'a self, identity: &'a Identity, _attributes: &'a Attributes) -> BoxFuture<'a, bool> {
-        let allowed = identity.is_admin();
+    fn allows<'a>(&'a self, identity: &'a Identity, attributes: &'a Attributes) -> BoxFuture<'a, bool> {
+        let allowed = Self::all(identity).iter().any(|rule| rule.allows(attributes));
         Box::pin(async move { allowed })
     }
 
     fn rules<'a>(&'a self, identity: &'a Identity, _namespace: &'a str) -> BoxFuture<'a, Vec<Rule>> {
-        let all = || vec!["*".to_owned()];
-        let rules = if identity.is_admin() {
-            vec![
-                Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() },
-                Rule { verbs: all(), paths: all(), ..Rule::default() },
-            ]
-        } else {
-            Vec::new()
-        };
+        let rules = Self::all(identity);
         Box::pin(async move { rules })
     }
 }

@@ -42,7 +42,14 @@ fn references<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
 #[test]
 fn there_is_a_document_for_each_group_and_version() {
     let paths: Vec<String> = documents().into_iter().map(|(path, _)| path).collect();
-    assert_eq!(paths, ["api/v1", "apis/berth.dev/v1", "apis/coordination.k8s.io/v1", "apis/events.k8s.io/v1"]);
+    let expected = [
+        "api/v1",
+        "apis/berth.dev/v1",
+        "apis/coordination.k8s.io/v1",
+        "apis/events.k8s.io/v1",
+        "apis/rbac.authorization.k8s.io/v1",
+    ];
+    assert_eq!(paths, expected);
 }
 
 #[test]

@@ -183,6 +183,35 @@ static RULES_SPEC: Message = Message(&[(1, "namespace", Text)]);
 static TOKEN_REVIEW: Message = Message(&[(1, "metadata", Part(&META)), (2, "spec", Part(&TOKEN_SPEC))]);
 static TOKEN_SPEC: Message = Message(&[(1, "token", Text), (2, "audiences", Texts)]);
 
+static TOKEN_REQUEST: Message = Message(&[(1, "metadata", Part(&META)), (2, "spec", Part(&TOKEN_REQUEST_SPEC))]);
+static TOKEN_REQUEST_SPEC: Message = Message(&[
+    (1, "audiences", Texts),
+    (3, "boundObjectRef", Part(&BOUND_REFERENCE)),
+    (4, "expirationSeconds", OptionalInteger),
+]);
+static BOUND_REFERENCE: Message =
+    Message(&[(1, "kind", Text), (2, "apiVersion", Text), (3, "name", Text), (4, "uid", Text)]);
+
+static ROLE: Message = Message(&[(1, "metadata", Part(&META)), (2, "rules", Parts(&RULE))]);
+static CLUSTER_ROLE: Message =
+    Message(&[(1, "metadata", Part(&META)), (2, "rules", Parts(&RULE)), (3, "aggregationRule", Part(&AGGREGATION))]);
+static RULE: Message = Message(&[
+    (1, "verbs", Texts),
+    (2, "apiGroups", Texts),
+    (3, "resources", Texts),
+    (4, "resourceNames", Texts),
+    (5, "nonResourceURLs", Texts),
+]);
+static AGGREGATION: Message = Message(&[(1, "clusterRoleSelectors", Parts(&LABEL_SELECTOR))]);
+static LABEL_SELECTOR: Message = Message(&[(1, "matchLabels", TextMap), (2, "matchExpressions", Parts(&REQUIREMENT))]);
+static REQUIREMENT: Message = Message(&[(1, "key", Text), (2, "operator", Text), (3, "values", Texts)]);
+/// Of a Role or a ClusterRole: the two kinds of bindings have the same fields.
+static BINDING: Message =
+    Message(&[(1, "metadata", Part(&META)), (2, "subjects", Parts(&SUBJECT)), (3, "roleRef", Part(&ROLE_REFERENCE))]);
+static SUBJECT: Message =
+    Message(&[(1, "kind", Text), (2, "apiGroup", Text), (3, "name", Text), (4, "namespace", Text)]);
+static ROLE_REFERENCE: Message = Message(&[(1, "apiGroup", Text), (2, "kind", Text), (3, "name", Text)]);
+
 macro_rules! decoders {
     ($($(#[$doc:meta])* $name:ident $message:ident)*) => {
         $($(#[$doc])* pub fn $name(raw: &[u8]) -> Result<Value, String> { $message.object(raw) })*
@@ -204,6 +233,14 @@ decoders! {
     lease LEASE
     /// `v1 ServiceAccount`
     service_account SERVICE_ACCOUNT
+    /// `authentication.k8s.io/v1 TokenRequest`
+    token_request TOKEN_REQUEST
+    /// `rbac.authorization.k8s.io/v1 Role`
+    role ROLE
+    /// `rbac.authorization.k8s.io/v1 ClusterRole`
+    cluster_role CLUSTER_ROLE
+    /// `rbac.authorization.k8s.io/v1 RoleBinding` and `ClusterRoleBinding`
+    binding BINDING
     /// `meta.k8s.io/v1 DeleteOptions`
     delete_options DELETE_OPTIONS
     /// `authentication.k8s.io/v1 SelfSubjectReview`

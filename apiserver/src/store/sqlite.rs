@@ -130,15 +130,17 @@ async fn lock(path: &Path, patience: Duration) -> Result<std::fs::File, BackendE
     Ok(file)
 }
 
+/// Number, name and statements; see `migrations/README.md`.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "objects", include_str!("../../../migrations/sqlite/0001_objects.sql")),
+    (2, "roles", include_str!("../../../migrations/sqlite/0002_roles.sql")),
+];
+
 fn migrator() -> Migrator {
-    let sql = include_str!("../../../migrations/sqlite/0001_objects.sql");
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "objects".into(),
-        MigrationType::Simple,
-        sql.into_sql_str(),
-        false,
-    )])
+    let migration = |(number, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(*number, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
 }
 
 fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {

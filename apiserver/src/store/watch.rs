@@ -59,6 +59,11 @@ impl Watch {
         }
     }
 
+    /// Whether there are changes that were not read yet. Takes no lock.
+    pub fn has_news(&self) -> bool {
+        self.channel.has_news(self.position)
+    }
+
     /// Up to where everything has been seen: the store-wide revision if nothing is waiting to be read, so that a
     /// bookmark keeps the clients of a quiet kind from falling behind.
     pub fn revision(&self) -> u64 {

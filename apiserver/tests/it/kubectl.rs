@@ -17,10 +17,10 @@ use crate::world::{PATIENCE, World, eventually};
 /// Longer than any command here takes on a busy machine.
 const COMMAND_SECONDS_MAX: u64 = 60;
 
-struct Kubectl {
+pub(crate) struct Kubectl {
     program: PathBuf,
     home: tempfile::TempDir,
-    world: World,
+    pub(crate) world: World,
     shutdown: CancellationToken,
 }
 
@@ -36,7 +36,7 @@ fn program() -> PathBuf {
 }
 
 impl Kubectl {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let world = World::new().await;
         let home = tempfile::tempdir().unwrap();
         let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
@@ -58,7 +58,7 @@ impl Kubectl {
         Self { program: program(), home, world, shutdown }
     }
 
-    fn command(&self, line: &str) -> Command {
+    pub(crate) fn command(&self, line: &str) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(line.split(' '))
@@ -74,7 +74,7 @@ impl Kubectl {
         command
     }
 
-    async fn output(&self, line: &str) -> Output {
+    pub(crate) async fn output(&self, line: &str) -> Output {
         let output = self.command(line).output();
         tokio::time::timeout(Duration::from_secs(COMMAND_SECONDS_MAX), output)
             .await
@@ -84,7 +84,7 @@ impl Kubectl {
 
     /// What a command prints; it must succeed.
     #[track_caller]
-    fn run(&self, line: &str) -> impl Future<Output = String> {
+    pub(crate) fn run(&self, line: &str) -> impl Future<Output = String> {
         let caller = std::panic::Location::caller();
         async move {
             let output = self.output(line).await;
@@ -95,17 +95,17 @@ impl Kubectl {
     }
 
     /// What a command complains about; it must fail.
-    async fn refused(&self, line: &str) -> String {
+    pub(crate) async fn refused(&self, line: &str) -> String {
         let output = self.output(line).await;
         assert!(!output.status.success(), "kubectl {line} succeeded: {}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
-    fn write(&self, name: &str, content: &Value) {
+    pub(crate) fn write(&self, name: &str, content: &Value) {
         std::fs::write(self.home.path().join(name), content.to_string()).unwrap();
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.home.path()
     }
 }

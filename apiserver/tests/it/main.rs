@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
+mod access;
 mod collection;
 mod documents;
 mod kube_rs;
 mod kubectl;
+mod kubectl_access;
 mod lists;
 mod objects;
 mod sockets;

@@ -24,21 +24,29 @@ pub(crate) async fn write_kubeconfig(data: &Path, url: &str, ca_pem: &str, token
         };
         tokens.create(new).await.context("cannot make the administrator's token")?.0
     };
-    let text = serde_saphyr::to_string(&kubeconfig(url, ca_pem, &token))?;
+    let text = serde_saphyr::to_string(&kubeconfig(url, ca_pem, "admin", &json!({"token": token}), "default"))?;
     write_private(&file, text.as_bytes())
 }
 
-fn kubeconfig(url: &str, ca_pem: &str, token: &str) -> Value {
+/// A kubeconfig with one server, one user (whose credential is `user`) and one context.
+pub(crate) fn kubeconfig(url: &str, ca_pem: &str, name: &str, user: &Value, namespace: &str) -> Value {
     use base64::Engine;
     let ca = base64::engine::general_purpose::STANDARD.encode(ca_pem);
     json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "berth", "cluster": {"server": url, "certificate-authority-data": ca}}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": "berth", "context": {"cluster": "berth", "user": "admin", "namespace": "default"}}],
+        "users": [{"name": name, "user": user}],
+        "contexts": [{"name": "berth", "context": {"cluster": "berth", "user": name, "namespace": namespace}}],
         "current-context": "berth",
     })
+}
+
+/// The address of the server in the administrator's kubeconfig.
+pub(crate) fn server_of(data: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(data.join("admin.kubeconfig")).ok()?;
+    let config: Value = serde_saphyr::from_str(&text).ok()?;
+    config.pointer("/clusters/0/cluster/server")?.as_str().map(str::to_owned)
 }
 
 fn token_of(file: &Path) -> Option<String> {

@@ -4,6 +4,8 @@ mod admin;
 mod kinds;
 mod logging;
 mod parts;
+mod roles;
+pub(crate) mod user;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -49,6 +51,8 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let server = Server::builder(store.clone(), kinds, clock.clone(), registry.clone())
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
+        .roles(roles::all())
+        .ca(pki.ca_pem.as_str())
         .build()
         .context("cannot put the server together")?;
     admin::write_kubeconfig(&data, &server_url(listen), &pki.ca_pem, &store.tokens()).await?;

@@ -25,6 +25,8 @@ use process::Process;
 
 /// Where `up` keeps everything, unless told otherwise.
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/berth";
+/// Where `berth up` has its server's data.
+pub(crate) const DEFAULT_SERVER_DATA: &str = "/var/lib/berth/server";
 /// Where the example's Git repository is served: unassigned, and one above Git's own 9418 less 1,000.
 const GIT_PORT: u16 = 8418;
 /// The plans and runtimes of a new installation.

@@ -7,3 +7,4 @@ mod commands;
 mod docs;
 mod help;
 mod lifecycle;
+mod tenants;

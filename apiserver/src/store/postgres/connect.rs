@@ -110,13 +110,15 @@ async fn check(connection: &mut PgConnection) -> Result<(), BackendError> {
     }
 }
 
+/// Number, name and statements; see `migrations/README.md`.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "objects", include_str!("../../../../migrations/postgres/0001_objects.sql")),
+    (2, "roles", include_str!("../../../../migrations/postgres/0002_roles.sql")),
+];
+
 fn migrator() -> Migrator {
-    let migration = |version, name: &'static str, sql: &'static str| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
     };
-    Migrator::with_migrations(vec![migration(
-        1,
-        "objects",
-        include_str!("../../../../migrations/postgres/0001_objects.sql"),
-    )])
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
 }

@@ -1,0 +1,173 @@
+//! From a request to an [`Identity`].
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use futures::future::BoxFuture;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use super::identity::{Identity, Origin};
+use super::impersonate;
+use crate::error::Error;
+use crate::router::AUDIT_ID;
+use crate::serve::Peer;
+use crate::server;
+use crate::store::Store;
+
+/// A longer header is no token of ours; those of OpenID Connect with many groups have some 4 KiB.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// How browsers send a token when they open a WebSocket, for which they can set no other header.
+const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+/// Paths that a request without a credential gets as far as being authorised for: probes, and clients that ask whom
+/// they are talking to. Everything else without one is 401.
+const PUBLIC: &[&str] = &["version", "livez", "readyz", "healthz"];
+
+/// Reads one kind of credential. A server has a list of them (see [`crate::Builder::authenticator`]), asked in order:
+/// the first that knows who it is decides.
+pub trait Authenticator: Send + Sync {
+    /// Who sent the request; `None` if it carries nothing that is read here, or nothing that is valid.
+    fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Option<Identity>>;
+}
+
+/// Finds out who sent a request, and whom they act as; the identity becomes an extension of it.
+pub(crate) async fn authenticate(State(state): State<Arc<server::State>>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let result = identify(&state, &parts).await;
+    // A handler that answers a WebSocket must not choose the token as the protocol, nor anybody log it.
+    forget_token(&mut parts.headers);
+    match result {
+        Ok(identity) => {
+            parts.extensions.insert(identity);
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn identify(state: &server::State, parts: &Parts) -> Result<Identity, Error> {
+    let mut known = None;
+    for authenticator in &state.authenticators {
+        known = authenticator.authenticate(parts).await;
+        if known.is_some() {
+            break;
+        }
+    }
+    let mut identity = match known {
+        Some(identity) => identity,
+        None if offers_nothing(&parts.headers) && is_public(parts.uri.path()) => Identity::anonymous(),
+        None => return Err(Error::unauthorized()),
+    };
+    // Reads are not in the audit log: they need not carry where they come from.
+    if !matches!(parts.method, Method::GET | Method::HEAD) || impersonate::is_wanted(&parts.headers) {
+        identity.origin = Some(Arc::new(origin(parts)));
+    }
+    impersonate::as_wanted(&*state.authorizer, identity, &parts.headers).await
+}
+
+fn is_public(path: &str) -> bool {
+    path.split('/').find(|s| !s.is_empty()).is_some_and(|first| PUBLIC.contains(&first))
+}
+
+fn offers_nothing(headers: &HeaderMap) -> bool {
+    !headers.contains_key(header::AUTHORIZATION) && bearer(headers).is_none()
+}
+
+fn origin(parts: &Parts) -> Origin {
+    let text = |name: &header::HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
+    Origin {
+        address: parts.extensions.get::<Peer>().map(|peer| peer.0.ip()),
+        user_agent: text(&header::USER_AGENT).chars().take(Origin::AGENT_CHARS_MAX).collect(),
+        request: text(&AUDIT_ID).to_owned(),
+        impersonator: None,
+    }
+}
+
+/// Refuses requests that carry no authenticated identity: for routes that were put beside ours without a guard.
+pub async fn require(request: Request, next: Next) -> Response {
+    match request.extensions().get::<Identity>() {
+        Some(identity) if !identity.is_anonymous() => next.run(request).await,
+        _ => Error::unauthorized().into_response(),
+    }
+}
+
+/// The bearer token of a request, wherever it stands.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
+    let usable = |token: &str| !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        let token = token.trim();
+        return (scheme.eq_ignore_ascii_case("bearer") && usable(token)).then(|| token.to_owned());
+    }
+    let encoded = protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL))?;
+    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
+    usable(&token).then_some(token)
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+fn forget_token(headers: &mut HeaderMap) {
+    if !protocols(headers).any(|protocol| protocol.starts_with(TOKEN_PROTOCOL)) {
+        return;
+    }
+    let left: Vec<&str> = protocols(headers).filter(|protocol| !protocol.starts_with(TOKEN_PROTOCOL)).collect();
+    let left = HeaderValue::from_str(&left.join(", "));
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    if let Ok(left) = left
+        && !left.is_empty()
+    {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, left);
+    }
+}
+
+/// The tokens of the store: random, hashed, of a user.
+pub(crate) struct StoredTokens(pub(crate) Store);
+
+impl Authenticator for StoredTokens {
+    fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Option<Identity>> {
+        Box::pin(async move {
+            let token = self.0.tokens().look_up(&bearer(&parts.headers)?).await?;
+            Some(Identity::new(token.user.clone(), token.groups.clone()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        let pair = |(name, value): &(&str, &str)| {
+            (header::HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap())
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    #[test]
+    fn a_token_stands_in_one_of_two_headers() {
+        let found = |pairs: &[(&str, &str)]| bearer(&headers(pairs));
+        assert_eq!(found(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
+        assert_eq!(found(&[("authorization", "bearer  abc ")]).as_deref(), Some("abc"));
+        assert_eq!(found(&[("authorization", "Basic abc")]), None);
+        assert_eq!(found(&[("authorization", "Bearer ")]), None);
+        let protocol = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.YWJj";
+        let mut both = headers(&[("sec-websocket-protocol", protocol)]);
+        assert_eq!(bearer(&both).as_deref(), Some("abc"));
+        forget_token(&mut both);
+        assert_eq!(both[header::SEC_WEBSOCKET_PROTOCOL], "v4.channel.k8s.io");
+        let mut alone = headers(&[("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.YWJj")]);
+        forget_token(&mut alone);
+        assert!(alone.is_empty());
+        let long = format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1));
+        assert_eq!(found(&[("authorization", &long)]), None);
+    }
+}

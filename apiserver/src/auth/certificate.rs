@@ -1,0 +1,52 @@
+//! Client certificates: the common name is the user, the organisations are the groups.
+//!
+//! The TLS layer has checked the chain and the time of the handshake; a connection may live longer than the certificate,
+//! so the time is checked again with each request. There is no revocation list: they are issued for a short time.
+
+use futures::future::BoxFuture;
+use http::request::Parts;
+use jiff::Timestamp;
+
+use super::authenticate::Authenticator;
+use super::identity::Identity;
+use crate::clock::Clock;
+
+/// What the certificate of a connection says, as a request extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// Whom it names.
+    pub identity: Identity,
+    /// From when on.
+    pub not_before: Timestamp,
+    /// Until when.
+    pub not_after: Timestamp,
+}
+
+impl ClientCertificate {
+    /// Reads a certificate; `None` if it names no user, or cannot be read.
+    pub fn read(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+        let subject = certificate.subject();
+        let user = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?.to_owned();
+        let groups = subject.iter_organization().filter_map(|name| name.as_str().ok().map(str::to_owned));
+        let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+        Some(Self {
+            identity: Identity::new(user, groups.collect::<Vec<_>>()),
+            not_before: time(certificate.validity().not_before)?,
+            not_after: time(certificate.validity().not_after)?,
+        })
+    }
+}
+
+/// Believes the certificates of connections.
+pub(crate) struct Certificates(pub(crate) Clock);
+
+impl Authenticator for Certificates {
+    fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Option<Identity>> {
+        let now = self.0.now();
+        let valid = |shown: &&ClientCertificate| shown.not_before <= now && now <= shown.not_after;
+        let shown = parts.extensions.get::<ClientCertificate>().filter(valid);
+        let identity = shown.map(|shown| shown.identity.clone());
+        Box::pin(async move { identity })
+    }
+}

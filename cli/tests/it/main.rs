@@ -1,6 +1,6 @@
 //! `berth` as a program: what it prints, how it exits, and that a server keeps what it acknowledged.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod berth;
 mod commands;

@@ -30,7 +30,7 @@ metadata: {name: acme}
 ---
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: settings, namespace: acme}
+metadata: {name: settings, namespace: acme, labels: {of: test}}
 data: {a: b}
 ";
 
@@ -108,7 +108,7 @@ fn the_commands() {
             (&["apply", "-f", "-"], SECRET, 0),
             (&["describe", "secret/keys"], "", 0),
             (&["apply", "-f", "-"], TWO_NAMESPACES, 0),
-            (&["get", "configmaps", "-A"], "", 0),
+            (&["get", "configmaps", "-A", "-l", "of=test"], "", 0),
             (&["apply", "-f", "-", "-n", "default"], TWO_NAMESPACES, 2),
             (&["apply", "-f", "-"], STOPPED, 0),
             (&["get", "app"], "", 0),

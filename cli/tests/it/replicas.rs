@@ -1,5 +1,7 @@
 //! Several servers on one PostgreSQL, as programs that are killed: one order of writes must explain all that clients saw.
 
+#![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says its seed")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

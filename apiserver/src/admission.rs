@@ -328,6 +328,14 @@ pub fn shape(kind: &Kind, schema: &Schema, object: &mut Value) -> Vec<String> {
     unknown
 }
 
+/// Prepares and prunes what is applied to an object; returns the unknown fields. Defaults are the object's, not its.
+pub fn shape_configuration(kind: &Kind, schema: &Schema, configuration: &mut Value) -> Vec<String> {
+    if let Some(prepare) = kind.prepare {
+        prepare(configuration);
+    }
+    schema.prune(configuration)
+}
+
 /// Everything that can be said against a new state by looking at it and its predecessor.
 pub fn validate(kind: &Kind, schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = schema::metadata::validate(kind, new, old);

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::apply::{Conflict, Conflicts};
 use crate::decode::DecodeError;
 use crate::kind::{FieldError, Kind};
 use crate::patch::PatchError;
@@ -149,6 +150,20 @@ impl Error {
     pub fn conflict_because(kind: &Kind, name: &str, because: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} \"{name}\": {because}", kind.qualified_plural());
         Self::new(409, "Conflict", message).about(&kind.group, &kind.plural, name)
+    }
+
+    /// 409 for an apply that would change what others own, each field as a cause.
+    pub fn apply_conflict(conflicts: &Conflicts) -> Self {
+        let cause = |conflict: &Conflict| {
+            json!({
+                "reason": "FieldManagerConflict",
+                "message": format!("conflict with {}", conflict.owner),
+                "field": conflict.path.to_string(),
+            })
+        };
+        let mut error = Self::new(409, "Conflict", conflicts.to_string());
+        error.details = Some(json!({"causes": conflicts.0.iter().map(cause).collect::<Vec<_>>()}));
+        error
     }
 
     /// 410 for a revision that is no longer kept; a list may go on with `continue_token`.

@@ -4,6 +4,8 @@
 //! [`store::Store`] and [`Kinds`]; serve its router with [`serve`], or give it to a client in the same process.
 
 pub mod admission;
+pub mod apply;
+mod apply_patch;
 pub mod auth;
 pub mod clock;
 pub mod core_kinds;
@@ -25,6 +27,7 @@ mod namespaces;
 pub mod negotiation;
 mod objects;
 pub mod openapi;
+mod ownership;
 pub mod patch;
 pub mod path;
 pub mod pki;
@@ -48,6 +51,5 @@ mod write;
 
 pub use auth::Identity;
 pub use kinds::Kinds;
-pub use namespaces::ensure as ensure_namespace;
 pub use serve::{Peer, serve};
 pub use server::{Builder, Error, Server};

@@ -106,7 +106,7 @@ fn verb(call: &Call) -> Option<&'static str> {
     }
 }
 
-async fn authorise(state: &State, call: &Call, verb: &str) -> Result<(), Error> {
+pub(crate) async fn authorise(state: &State, call: &Call, verb: &str) -> Result<(), Error> {
     let target = &call.target;
     let attributes = Attributes {
         verb: verb.into(),

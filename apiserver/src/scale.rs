@@ -84,7 +84,15 @@ pub(crate) fn put(kind: &Kind, object: &Value, scale: &Value) -> Result<Proposal
             object["metadata"][field] = seen.clone();
         }
     }
-    Ok(Proposal { object, problems: Vec::new(), patch: None })
+    Ok(Proposal::of(object))
+}
+
+/// What applying `scale` asks of the object: the count alone, if it has one.
+pub(crate) fn configuration(kind: &Kind, address: Value, scale: &Value) -> Result<Value, Error> {
+    match scale.pointer("/spec/replicas") {
+        None | Some(Value::Null) => Ok(address),
+        Some(_) => Ok(put(kind, &address, scale)?.object),
+    }
 }
 
 /// GET.

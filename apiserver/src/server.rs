@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
+use crate::apply::Type;
 use crate::auth::rbac::defaults::{self, DefaultRole};
 use crate::auth::rbac::{self, Rbac};
 use crate::auth::{AdministratorsOnly, Authenticator, Authorizer, Certificates, Identity, StoredTokens};
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) kinds: Kinds,
     /// In the order of `kinds`.
     pub(crate) schemas: Vec<Schema>,
+    /// The same schemas as merging sees them, in the same order.
+    pub(crate) types: Vec<Type>,
     pub(crate) clock: Clock,
     pub(crate) admission: Vec<Arc<dyn Admission>>,
     /// Asked in this order.
@@ -151,6 +154,7 @@ impl Builder {
                 .map_err(|problem| Error::Schema { kind: kind.qualified_kind(), problem })?;
             schemas.push(schema);
         }
+        let types = self.kinds.all().iter().map(|kind| Type::of_objects(&kind.schema)).collect();
         let described: Vec<crate::kind::Kind> = self.kinds.all().iter().map(|kind| (**kind).clone()).collect();
         let mut discovery = Discovery::new(&described);
         for row in reviews::rows() {
@@ -178,6 +182,7 @@ impl Builder {
         Ok(Server {
             state: Arc::new(State {
                 schemas,
+                types,
                 discovery,
                 openapi: OpenApi::new(&described),
                 store: self.store,

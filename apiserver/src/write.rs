@@ -8,16 +8,18 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
 
 use crate::admission::{self, Operation};
+use crate::apply;
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::kind::{FieldError, FieldErrorReason, Kind, Scope};
 use crate::objects::{self, Call};
+use crate::ownership::{self, Owners};
 use crate::path::{Subresource, Target};
 use crate::query::{WriteOptions, resource_version};
 use crate::respond::{self, encode};
 use crate::server::State;
 use crate::store::{self, Key, Object, Write};
-use crate::{decode, namespaces, patch as patches, scale};
+use crate::{apply_patch, decode, namespaces, patch as patches, scale};
 
 /// How often a write that names no revision is tried again when others write in between: Kubernetes' number.
 const ATTEMPTS_MAX: usize = 5;
@@ -56,13 +58,13 @@ fn random_suffix() -> String {
 pub(crate) async fn create(state: &State, call: &Call, body: Bytes) -> Result<Response, Error> {
     let wish = call.wish()?;
     let kind = &call.target.kind;
-    let options = WriteOptions::parse(&call.query, "CreateOptions")?;
+    let options = ownership::named(WriteOptions::parse(&call.query, "CreateOptions")?, call);
     let decoded = decode::decode(&body, call.content_type(), kind.decode_protobuf)?;
     let mut object = decoded.value;
     admission::check_type(kind, &mut object)?;
     admission::check_address(kind, call.target.namespace(), None, &mut object)?;
     let context = Context { state, target: &call.target, identity: &call.identity, options };
-    let written = create_object(&context, object, decoded.problems).await?;
+    let written = create_object(&context, object, decoded.problems, &Owners::Writer).await?;
     send(state, call, wish, written).await
 }
 
@@ -71,21 +73,28 @@ pub(crate) async fn create_object(
     context: &Context<'_>,
     object: Value,
     problems: Vec<String>,
+    owners: &Owners,
 ) -> Result<Written, Error> {
     let generated = admission::text(&object, "name").is_empty();
     let mut attempts = if generated { NAMES_MAX } else { 1 };
     loop {
         attempts -= 1;
-        match create_once(context, object.clone(), problems.clone()).await {
+        match create_once(context, object.clone(), problems.clone(), owners).await {
             Err(error) if error.reason() == "AlreadyExists" && attempts > 0 => {}
             result => return result,
         }
     }
 }
 
-async fn create_once(context: &Context<'_>, mut object: Value, problems: Vec<String>) -> Result<Written, Error> {
+async fn create_once(
+    context: &Context<'_>,
+    mut object: Value,
+    problems: Vec<String>,
+    owners: &Owners,
+) -> Result<Written, Error> {
     let Context { state, target, identity, options } = context;
     let kind = &target.kind;
+    let sent = apply::take(&mut object);
     // Ordered by time, so that the index of uids grows at its end and a commit writes few of its pages.
     let uid = uuid::Uuid::now_v7().to_string();
     admission::begin(kind, &mut object, state.clock.now(), &uid, &random_suffix())?;
@@ -99,6 +108,8 @@ async fn create_once(context: &Context<'_>, mut object: Value, problems: Vec<Str
         namespaces::check_open(state, kind, &name, target.namespace())?;
     }
     judge(context, Operation::Create, None, &name, None, &mut object).await?;
+    let managed_fields = owners.decide(context, None, &object, || apply::entries(None, sent));
+    ownership::put(&mut object, managed_fields);
     let key = Key::new(state.kinds.store_id(target.index), target.namespace(), name.as_str());
     if options.dry_run {
         if state.store.get(&key).is_some() {
@@ -172,7 +183,7 @@ async fn judge(
 pub(crate) async fn replace(state: &State, call: &Call, body: Bytes) -> Result<Response, Error> {
     let wish = call.wish()?;
     let target = &call.target;
-    let options = WriteOptions::parse(&call.query, "UpdateOptions")?;
+    let options = ownership::named(WriteOptions::parse(&call.query, "UpdateOptions")?, call);
     let context = Context { state, target, identity: &call.identity, options };
     let wants_scale = target.subresource == Some(Subresource::Scale);
     let decoder = target.kind.decode_protobuf.filter(|_| !wants_scale);
@@ -185,7 +196,7 @@ pub(crate) async fn replace(state: &State, call: &Call, body: Bytes) -> Result<R
     admission::check_type(&target.kind, &mut object)?;
     admission::check_address(&target.kind, target.namespace(), target.name.as_deref(), &mut object)?;
     let written = change(&context, true, |_old| {
-        Ok(Proposal { object: object.clone(), problems: decoded.problems.clone(), patch: None })
+        Ok(Proposal { problems: decoded.problems.clone(), ..Proposal::of(object.clone()) })
     })
     .await?;
     send(state, call, wish, written).await
@@ -198,6 +209,10 @@ pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Res
     let kind = &target.kind;
     let options = WriteOptions::parse(&call.query, "PatchOptions")?;
     let media = crate::negotiation::content_type(&call.parts.headers);
+    if media == apply_patch::MEDIA_TYPE {
+        return apply_patch::patch(state, call, options, &body).await;
+    }
+    let options = ownership::named(options, call);
     let wants_scale = target.subresource == Some(Subresource::Scale);
     let apply: fn(&Kind, &Value, &[u8]) -> Result<Value, patches::PatchError> = match media.as_str() {
         "application/json-patch+json" => |_kind, old, patch| patches::json::apply(old, patch),
@@ -206,7 +221,8 @@ pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Res
             |kind, old, patch| patches::strategic::apply(old, patch, &kind.schema)
         }
         _ => {
-            let mut accepted = vec!["application/json-patch+json", "application/merge-patch+json"];
+            let mut accepted =
+                vec!["application/json-patch+json", "application/merge-patch+json", apply_patch::MEDIA_TYPE];
             if kind.strategic_merge {
                 accepted.push("application/strategic-merge-patch+json");
             }
@@ -234,7 +250,7 @@ pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Res
         let mut object = apply(kind, old, &body)?;
         admission::check_type(kind, &mut object)?;
         admission::check_address(kind, target.namespace(), target.name.as_deref(), &mut object)?;
-        Ok(Proposal { object, problems: Vec::new(), patch: Some(String::from_utf8_lossy(&body).into_owned()) })
+        Ok(Proposal { patch: Some(String::from_utf8_lossy(&body).into_owned()), ..Proposal::of(object) })
     })
     .await?;
     send(state, call, wish, written).await
@@ -246,6 +262,15 @@ pub(crate) struct Proposal {
     pub(crate) problems: Vec<String>,
     /// The patch it came from, for messages.
     pub(crate) patch: Option<String>,
+    /// Who owns its fields.
+    pub(crate) owners: Owners,
+}
+
+impl Proposal {
+    /// A state that the writer has made, about which there is nothing to say.
+    pub(crate) fn of(object: Value) -> Self {
+        Self { object, problems: Vec::new(), patch: None, owners: Owners::Writer }
+    }
 }
 
 /// Reads, lets `propose` make a new state, and writes it; again if somebody else wrote in between and the caller
@@ -260,8 +285,8 @@ pub(crate) async fn change(
     loop {
         attempts -= 1;
         let current = objects::find(context.state, context.target)?;
-        let old = respond::tree(kind, &current.body)?;
-        let proposal = propose(&old)?;
+        let mut old = respond::tree(kind, &current.body)?;
+        let mut proposal = propose(&old)?;
         let named =
             resource_version(Some(admission::text(&proposal.object, "resourceVersion")).filter(|v| !v.is_empty()))?;
         // A patch starts from the current state and carries its revision along: only another one was named.
@@ -269,13 +294,21 @@ pub(crate) async fn change(
         if pinned.is_some_and(|pinned| pinned != current.revision) {
             return Err(Error::conflict(kind, context.target.name()));
         }
-        match settle(context, &current, &old, proposal).await {
+        let sent = apply::take(&mut proposal.object);
+        let stored = apply::take(&mut old);
+        match settle(context, &current, &old, proposal, Owned { stored, sent }).await {
             Err(Failure::Raced) if pinned.is_none() && attempts > 0 => {}
             Err(Failure::Raced) => return Err(Error::conflict(kind, context.target.name())),
             Err(Failure::Refused(error)) => return Err(error),
             Ok(written) => return Ok(written),
         }
     }
+}
+
+/// `managedFields` as they are stored and as the caller has sent them.
+struct Owned {
+    stored: Option<Value>,
+    sent: Option<Value>,
 }
 
 /// Why a write did not happen.
@@ -297,6 +330,7 @@ async fn settle(
     current: &Arc<Object>,
     old: &Value,
     proposal: Proposal,
+    Owned { stored, sent }: Owned,
 ) -> Result<Written, Failure> {
     let Context { state, target, identity, options } = context;
     let (kind, name) = (&target.kind, target.name());
@@ -314,9 +348,20 @@ async fn settle(
     let patch = proposal.patch.as_deref().map(|patch| (name, if kind.sensitive { "…" } else { patch }));
     let warnings = admission::meet_unknown(kind, &unknown, proposal.problems, options.field_validation, patch)?;
     judge(context, Operation::Update, target.subresource, name, Some(old), &mut new).await?;
-    if admission::unchanged(old, &new) {
-        return Ok(Written { status: StatusCode::OK, body: respond::face(kind, current)?, warnings });
+    let unchanged = admission::unchanged(old, &new);
+    // A part of an object says nothing about who owns the whole.
+    let sent = sent.filter(|sent| target.subresource.is_none() && stored.as_ref() != Some(sent));
+    let same =
+        || Ok(Written { status: StatusCode::OK, body: respond::face(kind, current)?, warnings: warnings.clone() });
+    if unchanged && sent.is_none() && matches!(proposal.owners, Owners::Writer) {
+        return same();
     }
+    let before = if unchanged { stored.clone() } else { None };
+    let managed_fields = proposal.owners.decide(context, Some(old), &new, || apply::entries(stored, sent));
+    if unchanged && !apply::differ(before.as_ref(), managed_fields.as_ref()) {
+        return same();
+    }
+    ownership::put(&mut new, managed_fields);
     let gone = admission::is_being_deleted(&new)
         && admission::finalizers(&new).is_empty()
         && !(namespaces::is_namespace(kind) && namespaces::has_finalizers(&new));
@@ -338,7 +383,7 @@ async fn settle(
     }
 }
 
-async fn send(state: &State, call: &Call, wish: respond::Wish, written: Written) -> Result<Response, Error> {
+pub(crate) async fn send(state: &State, call: &Call, wish: respond::Wish, written: Written) -> Result<Response, Error> {
     let mut response = wish.send_object(written.status, &call.target.kind, written.body, state.clock.now()).await?;
     warn(&mut response, &written.warnings);
     Ok(response)

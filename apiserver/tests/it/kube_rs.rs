@@ -73,6 +73,33 @@ async fn objects_are_written_and_read_with_types() {
 }
 
 #[tokio::test]
+async fn objects_are_applied_with_types() {
+    let world = World::new().await;
+    let api: Api<Widget> = Api::default_namespaced(client(&world));
+    let apply = PatchParams::apply("operator");
+    let made = api.patch("web", &apply, &Patch::Apply(widget("web"))).await.unwrap();
+    let again = api.patch("web", &apply, &Patch::Apply(widget("web"))).await.unwrap();
+    assert_eq!(made.metadata.resource_version, again.metadata.resource_version);
+    let fields = made.metadata.managed_fields.unwrap();
+    assert_eq!((fields[0].manager.as_deref(), fields[0].operation.as_deref()), (Some("operator"), Some("Apply")));
+    let mut larger = widget("web");
+    larger.spec.size = 2;
+    let other = PatchParams::apply("other");
+    let refused = api.patch("web", &other, &Patch::Apply(&larger)).await.unwrap_err();
+    let kube::Error::Api(status) = refused else { panic!("{refused}") };
+    assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
+    let forced = api.patch("web", &other.clone().force(), &Patch::Apply(&larger)).await.unwrap();
+    assert_eq!(forced.spec.size, 2);
+    let report = json!({"apiVersion": "example.dev/v1", "kind": "Widget", "status": {"phase": "Up"}});
+    let reported = api.patch_status("web", &apply, &Patch::Apply(report)).await.unwrap();
+    assert_eq!(reported.status.unwrap().phase.as_deref(), Some("Up"));
+    // A part of this process that does not say who it is goes by the name of its identity.
+    let merged = api.patch("web", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 7}}))).await;
+    let managers: Vec<_> = merged.unwrap().metadata.managed_fields.unwrap().into_iter().map(|f| f.manager).collect();
+    assert!(managers.contains(&Some("test".to_owned())), "{managers:?}");
+}
+
+#[tokio::test]
 async fn both_kinds_of_watcher_see_the_same() {
     let world = World::new().await;
     let api: Api<Widget> = Api::all(client(&world));

@@ -17,6 +17,7 @@ use crate::world::{PATIENCE, World, eventually};
 /// Longer than any command here takes on a busy machine.
 const COMMAND_SECONDS_MAX: u64 = 60;
 
+/// A kubectl with a server of its own.
 pub(crate) struct Kubectl {
     program: PathBuf,
     home: tempfile::TempDir,
@@ -59,7 +60,12 @@ impl Kubectl {
     }
 
     pub(crate) fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(&self.program);
+        self.tool(&self.program, line)
+    }
+
+    /// Another program with the same settings.
+    pub(crate) fn tool(&self, program: &Path, line: &str) -> Command {
+        let mut command = Command::new(program);
         command
             .args(line.split(' '))
             .env_clear()

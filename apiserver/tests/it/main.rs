@@ -3,13 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod access;
+mod apply;
 mod collection;
 mod documents;
+mod helm;
 mod kube_rs;
 mod kubectl;
 mod kubectl_access;
 mod lists;
 mod objects;
+mod server_side;
 mod sockets;
 mod watches;
 mod world;

@@ -7,5 +7,4 @@ mod commands;
 mod docs;
 mod help;
 mod lifecycle;
-mod replicas;
 mod tenants;

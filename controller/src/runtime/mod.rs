@@ -1,48 +1,40 @@
-//! Runtime: an offer of the catalogue. Whether it can be chosen, and that it stays while somebody uses it, is said for all
-//! such kinds in [`catalogue`](crate::catalogue).
+//! Runtime: whether it can be chosen, and that it stays while somebody uses it.
 
-use crds::invalid::Invalid;
-use crds::{Application, Runtime};
+mod plan;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use status::{Observed, Status};
+
+use crds::Runtime;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::Settings;
-use crate::catalogue::{self, Observed, Offer, Status};
 use crate::reconcile::Reconcile;
 use crate::step::Step;
-use crate::world::World;
-
-impl Offer for Runtime {
-    fn is_chosen(application: &Application, name: &str) -> bool {
-        application.spec.runtime.as_deref() == Some(name)
-    }
-
-    fn wrong(&self) -> Vec<Invalid> {
-        crds::runtime::validate(self)
-    }
-
-    fn is_active(&self) -> bool {
-        self.spec.active
-    }
-
-    fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map_or(&[], |status| &status.conditions)
-    }
-}
+use crate::world::{Key, World};
 
 impl Reconcile for Runtime {
     type Observed = Observed;
     type Status = Status;
 
     fn observe(&self, world: &World, _settings: &Settings, now: Timestamp) -> Observed {
-        catalogue::observe(self, world, now)
+        let name = Key::of(self).name;
+        let applications = world
+            .applications
+            .all()
+            .iter()
+            .filter(|application| application.spec.runtime.as_deref() == Some(&*name))
+            .count();
+        Observed { now, applications }
     }
 
     fn plan(&self, observed: &Observed) -> Vec<Step> {
-        catalogue::plan(self, observed)
+        plan::plan(self, observed)
     }
 
     fn status(&self, observed: &Observed) -> Status {
-        catalogue::status(self, observed)
+        status::status(self, observed)
     }
 }

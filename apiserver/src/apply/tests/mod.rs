@@ -1,0 +1,20 @@
+//! Applying, checked against the cases that Kubernetes' own library is checked with, against its laws, and in detail.
+
+mod laws;
+mod objects;
+mod sets;
+mod vectors;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Reach, Writer};
+
+/// A writer to `v1` at some time.
+fn writer(manager: &str) -> Writer<'_> {
+    Writer { manager, api_version: "v1", subresource: "", reach: Reach::AllBut(&[]), time: Timestamp::UNIX_EPOCH }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}

@@ -1,6 +1,6 @@
 # An index of what can be done here. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help up down build images test check lint generate bench
+.PHONY: help up down build images test soak check lint generate bench
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,6 +19,9 @@ images: ## Build the base images from Debian packages
 
 test: ## Set up this machine for the tests and run them all
 	@scripts/test
+
+soak: ## Try 200 random histories on each store, and 200 times kill servers that share one
+	@BERTH_SOAK_RUNS=200 cargo nextest run --locked -p apiserver -p cli -E 'test(history) + test(replicas)'
 
 check: ## Check the architecture's boundaries
 	@cargo xtask check

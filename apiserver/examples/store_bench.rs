@@ -1,7 +1,9 @@
 //! Measures the store alone: durable creates of 1 KiB objects by 64 clients at once, by 1,000, and by one in sequence,
 //! and how long a restart with what was written takes. Prints one JSON object a line.
 //!
-//! `cargo run --release -p apiserver --example store_bench [FOLDER] [SECONDS]`
+//! `cargo run --release -p apiserver --example store_bench [FOLDER | postgres://…] [SECONDS]`
+//!
+//! A PostgreSQL database must be an empty one that nobody needs: it is filled.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use apiserver::store::{Key, KindId, Settings, Sqlite, Store, Table, Write};
+use apiserver::store::{Key, KindId, Postgres, Settings, Sqlite, Store, Table, Write};
 use apiserver::task;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -17,26 +19,36 @@ use tokio::time::Instant;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().map_or_else(std::env::temp_dir, PathBuf::from);
+    let place = arguments.next();
     let seconds = arguments.next().map_or(Ok(3), |text| text.parse()).context("SECONDS is a whole number")?;
+    let time = Duration::from_secs(seconds);
+    if let Some(url) = place.as_deref().filter(|place| place.starts_with("postgres:")) {
+        return run(&Place::Postgres(url), time).await;
+    }
+    let folder = place.map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = folder.join(format!("store-bench-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let result = run(&folder, Duration::from_secs(seconds)).await;
+    let result = run(&Place::Folder(&folder), time).await;
     std::fs::remove_dir_all(&folder)?;
     result
 }
 
-async fn run(folder: &Path, time: Duration) -> anyhow::Result<()> {
+/// Where the store is.
+enum Place<'a> {
+    Folder(&'a Path),
+    Postgres(&'a str),
+}
+
+async fn run(place: &Place<'_>, time: Duration) -> anyhow::Result<()> {
     for clients in [64, 1_000, 1] {
-        let file = folder.join(format!("{clients}.sqlite"));
-        let store = open(&file).await?;
+        let store = open(place, clients).await?;
         creates(&store, clients, time).await?;
         let objects = store.snapshot_across_namespaces(KindId(0)).len();
         store.close().await?;
         drop(store);
         let resident = resident_bytes();
         let started = Instant::now();
-        let store = open(&file).await?;
+        let store = open(place, clients).await?;
         let elapsed = started.elapsed();
         anyhow::ensure!(store.snapshot_across_namespaces(KindId(0)).len() == objects, "objects are missing");
         print(&json!({
@@ -48,9 +60,15 @@ async fn run(folder: &Path, time: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(file: &Path) -> anyhow::Result<Store> {
-    let table = Table { name: "core_configmaps".into(), ..Table::default() };
-    Ok(Store::open(Sqlite::open(file).await?, vec![table], Settings::default()).await?)
+async fn open(place: &Place<'_>, clients: usize) -> anyhow::Result<Store> {
+    let tables = vec![Table { name: "core_configmaps".into(), ..Table::default() }];
+    Ok(match place {
+        Place::Folder(folder) => {
+            let file = folder.join(format!("{clients}.sqlite"));
+            Store::open(Sqlite::open(file).await?, tables, Settings::default()).await?
+        }
+        Place::Postgres(url) => Store::open(Postgres::connect(url).await?, tables, Settings::default()).await?,
+    })
 }
 
 /// `clients` clients create one object after the other for some time.
@@ -64,7 +82,8 @@ async fn creates(store: &Store, clients: usize, time: Duration) -> anyhow::Resul
             let mut latencies = Vec::new();
             let namespace = format!("customer-{}", client % 64);
             while started.elapsed() < time {
-                let name = format!("object-{}", count.fetch_add(1, Ordering::Relaxed));
+                // Whatever an earlier measurement has left in a database.
+                let name = format!("object-{clients}-{}", count.fetch_add(1, Ordering::Relaxed));
                 let body = object(&namespace, &name);
                 let asked = Instant::now();
                 store.write(Write::Create { key: Key::new(KindId(0), &*namespace, name), body }).await?;

@@ -51,5 +51,6 @@ mod write;
 
 pub use auth::Identity;
 pub use kinds::Kinds;
+pub use namespaces::ensure as ensure_namespace;
 pub use serve::{Peer, serve};
 pub use server::{Builder, Error, Server};

@@ -4,11 +4,13 @@
 use serde_json::{Value, json};
 
 use crate::admission;
+use crate::clock::Clock;
 use crate::error::Error;
 use crate::kind::{Kind, Scope};
+use crate::kinds::Kinds;
 use crate::path::Subresource;
 use crate::server::{self, State};
-use crate::store::{Key, KindId, Object, Write};
+use crate::store::{self, Key, KindId, Object, Store, Write};
 
 /// The namespaces that are always there: the one of who names none, and the platform's own.
 const ALWAYS: [&str; 2] = ["default", crate::service_accounts::SYSTEM_NAMESPACE];
@@ -78,24 +80,29 @@ pub(crate) fn check_open(state: &State, kind: &Kind, name: &str, namespace: &str
 
 /// Makes the namespaces that are always there if they are missing.
 pub(crate) async fn ensure_defaults(state: &State) -> Result<(), server::Error> {
-    let Some(index) = state.kinds.namespaces() else { return Ok(()) };
-    let kind = state.kinds.store_id(index);
     for name in ALWAYS {
-        if state.store.get(&key(kind, name)).is_some() {
-            continue;
-        }
-        let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
-            "name": name,
-            "uid": uuid::Uuid::new_v4().to_string(),
-            "creationTimestamp": admission::timestamp(state.clock.now()),
-        }});
-        begin(&mut object).map_err(|error| crate::store::Error::Invalid { message: error.to_string() })?;
-        match state.store.write(Write::Create { key: key(kind, name), body: object }).await {
-            Ok(_) | Err(crate::store::Error::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        ensure(&state.store, &state.kinds, &state.clock, name).await?;
     }
     Ok(())
+}
+
+/// Makes a namespace if it is missing, for what has to be stored before there is a server.
+pub async fn ensure(store: &Store, kinds: &Kinds, clock: &Clock, name: &str) -> Result<(), store::Error> {
+    let Some(index) = kinds.namespaces() else { return Ok(()) };
+    let key = key(kinds.store_id(index), name);
+    if store.get(&key).is_some() {
+        return Ok(());
+    }
+    let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {
+        "name": name,
+        "uid": uuid::Uuid::new_v4().to_string(),
+        "creationTimestamp": admission::timestamp(clock.now()),
+    }});
+    begin(&mut object).map_err(|error| store::Error::Invalid { message: error.to_string() })?;
+    match store.write(Write::Create { key, body: object }).await {
+        Ok(_) | Err(store::Error::Exists { .. }) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The objects in a namespace, of every kind.

@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// People and programs that use a server
     #[command(subcommand)]
     User(User),
+    /// The server's database, while no server runs
+    #[command(subcommand)]
+    Store(Store),
     /// Git repositories for a machine without a forge
     #[command(subcommand)]
     Git(Git),
@@ -152,9 +155,12 @@ pub(crate) struct Server {
     /// Address of the API
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:6443")]
     pub(crate) listen: SocketAddr,
-    /// The store: `sqlite:PATH` [default: a file in the data folder]
+    /// The store: `sqlite:PATH` or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` [default: a file in the data folder]
     #[arg(long, env = "BERTH_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+    /// URL at which the other servers of the same PostgreSQL reach this one; that of --listen otherwise
+    #[arg(long, value_name = "URL")]
+    pub(crate) advertise: Option<url::Url>,
     /// Domain under which each application gets a name of its own
     #[arg(long, value_name = "NAME", default_value = "apps.localhost")]
     pub(crate) platform_domain: String,
@@ -411,6 +417,22 @@ pub(crate) struct Certificate {
     /// File to write, for its owner only; standard output otherwise
     #[arg(short, long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Store {
+    /// Move everything from SQLite to PostgreSQL, or back
+    Migrate(Migrate),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// What is moved: `sqlite:PATH` or `postgres://USER@HOST/DATABASE` (the password from $PGPASSWORD or a file)
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+    /// Where it is moved to; must be empty
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::args::{Cli, Command, Git, User};
+use crate::args::{Cli, Command, Git, Store, User};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -78,6 +78,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Delete(options) => client::delete(&options).await,
         Command::Node(command) => client::node(&command).await,
         Command::User(User::Certificate(options)) => server::user::certificate(&options),
+        Command::Store(Store::Migrate(options)) => server::migrate(&options).await,
         Command::Git(Git::Serve { root, listen }) => git_server::serve(&root, listen, signals::shutdown()?).await,
         Command::Completion { shell } => {
             let mut script = Vec::new();

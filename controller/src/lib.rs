@@ -6,6 +6,7 @@
 
 pub mod application;
 pub mod build;
+pub mod catalogue;
 pub mod clock;
 mod driver;
 mod error;

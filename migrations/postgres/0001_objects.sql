@@ -9,7 +9,7 @@ CREATE TABLE store_meta (
     id                 BIGINT PRIMARY KEY CHECK (id = 1),
     revision           BIGINT NOT NULL, -- of the last committed write
     compacted_revision BIGINT NOT NULL, -- store_changes has every change after this one
-    tokens_version     BIGINT NOT NULL  -- rises with every change of paas_api_tokens, so that the other servers read them
+    tokens_version     BIGINT NOT NULL DEFAULT 0 -- rises with every change of paas_api_tokens, so that the other servers read them
 ) WITH (fillfactor = 10);
 INSERT INTO store_meta (id, revision, compacted_revision, tokens_version) VALUES (1, 0, 0, 0);
 
@@ -25,7 +25,7 @@ CREATE TABLE store_changes (
     last              TEXT,               -- the last state, if this deleted it
     previous          TEXT,               -- the state before, unless this created it
     previous_modified BIGINT,             -- and when that was written
-    writer            BIGINT NOT NULL     -- the server that wrote it, so that it knows its own after a lost connection
+    writer            BIGINT NOT NULL DEFAULT 0 -- the server that wrote it, so that it knows its own after a lost connection
 ) WITH (
     -- Rows come at one end and leave at the other: the empty pages are to be used again after so many, not after a fifth.
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,

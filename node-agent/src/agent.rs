@@ -483,8 +483,11 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             builds: self.builder.observe(),
             routes: status::routes(&self.desired, &self.observed),
         };
-        // Before Docker was looked at nothing is known, and "stopped" would be a lie.
-        if self.looked || self.observation.borrow().revision != 0 {
+        // Before Docker was looked at, instances were asked and routes were settled nothing is known, and "stopped", "not
+        // ready" or "not routed" would be lies. Trouble with the routes is known too.
+        let settled = self.observed.live.asked.is_some() || self.observed.failures.contains_key(&Subject::Routes);
+        let known = self.looked && settled && plan::is_probed(&self.desired, &self.observed);
+        if known || self.observation.borrow().revision != 0 {
             self.observation.send_if_modified(|before| {
                 let changed = **before != observation;
                 if changed {

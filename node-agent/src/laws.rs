@@ -15,9 +15,9 @@ use crate::execute::{Done, Execution};
 use crate::fake::{Fake, State};
 use crate::history::Histories;
 use crate::labels;
-use crate::machine::{Container, ContainerState, Image};
+use crate::machine::{Container, ContainerState, Image, Routes};
 use crate::observed::{Health, History, ImageState, Observed, Subject, address};
-use crate::plan::{Plan, after, plan};
+use crate::plan::{Plan, Purpose, Step, after, plan, purpose};
 
 const NODE: &str = "node-1";
 const PORTS: (u16, u16) = (80, 443);
@@ -171,6 +171,8 @@ struct Agent {
     histories: Histories,
     desired: Desired,
     observed: Observed,
+    /// Whether probes have come back since it was started.
+    probed: bool,
 }
 
 impl Agent {
@@ -183,10 +185,10 @@ impl Agent {
         let containers = machine.containers().now_or_never().unwrap().unwrap();
         let networks = machine.networks().now_or_never().unwrap().unwrap();
         observed.listed(containers, networks);
-        Self { machine: Arc::clone(machine), histories, desired, observed }
+        Self { machine: Arc::clone(machine), histories, desired, observed, probed: false }
     }
 
-    /// Time passes, probes come back, and the next plan is made.
+    /// Time passes, probes come back (but not before the first plan), and the next plan is made.
     fn plan(&mut self, by: SignedDuration) -> Plan {
         let now = {
             let mut state = self.machine.state();
@@ -199,12 +201,33 @@ impl Agent {
             .values()
             .filter(|one| one.state == ContainerState::Running)
             .map(|one| one.id.clone())
+            .filter(|_| self.probed)
             .collect();
+        self.probed = true;
         for id in running {
             self.observed.health.insert(id, Health { ready: true, was_ready: true, ..Health::default() });
         }
         self.observed.count(&self.desired, now, None);
-        plan(&self.desired, &self.observed)
+        let plan = plan(&self.desired, &self.observed);
+        self.check_routes(&plan);
+        plan
+    }
+
+    /// Requests are never led away from an instance that serves them and is to go on doing so.
+    fn check_routes(&self, plan: &Plan) {
+        let mut state = self.machine.state();
+        let Some(live) = state.live.clone() else { return };
+        for step in plan.steps.values().flatten() {
+            let Step::Route(routes) = step else { continue };
+            for container in self.observed.containers.values() {
+                let Some(address) = address(container) else { continue };
+                let serves = |routes: &Routes| routes.sites.values().any(|site| site.backends.contains(&address));
+                let wanted = purpose(&self.desired, &self.observed, container) == Purpose::Wanted;
+                if wanted && serves(&live) && !serves(routes) {
+                    state.violations.push(format!("requests are led away from {}, which serves them", container.id));
+                }
+            }
+        }
     }
 
     /// Carries steps out, so many at most; says how many it were, and whether that was all.
@@ -309,11 +332,13 @@ proptest! {
                 let again = crate::plan::plan(&agent.desired, &agent.observed);
                 prop_assert_eq!(&plan, &again, "the same input gives the same plan");
                 // Grace times of what runs well are only looked at.
-                if plan.steps.is_empty() && (plan.wake.is_none() || satisfied(&tasks, &machine.state()).is_ok()) {
+                let waits = !crate::plan::is_probed(&agent.desired, &agent.observed);
+                if plan.steps.is_empty() && !waits && (plan.wake.is_none() || satisfied(&tasks, &machine.state()).is_ok()) {
                     rested = true;
                     break;
                 }
-                by = if plan.steps.is_empty() {
+                // Probes come back at once; time is not let pass before.
+                by = if plan.steps.is_empty() && !waits {
                     plan.wake.map_or(SignedDuration::ZERO, |at| at.duration_since(agent.observed.now))
                 } else {
                     SignedDuration::from_millis(10)

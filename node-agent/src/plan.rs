@@ -204,12 +204,24 @@ fn is_sick(desired: &Desired, observed: &Observed, container: &Container) -> boo
     })
 }
 
+/// Whether every running container that should get requests was probed. An agent that has just begun finds containers
+/// that serve, and must not lead their requests elsewhere because it has not asked them yet. A probe has a time limit,
+/// so this waits for seconds at most.
+pub(crate) fn is_probed(desired: &Desired, observed: &Observed) -> bool {
+    observed.containers.values().all(|container| {
+        address(container).is_none()
+            || observed.health.contains_key(&container.id)
+            || purpose(desired, observed, container) != Purpose::Wanted
+    })
+}
+
 /// What to do next.
 pub(crate) fn plan(desired: &Desired, observed: &Observed) -> Plan {
     let mut plan = Plan::default();
     let wanted_routes = routes(desired, observed);
+    let known = observed.live.asked.is_some() || is_probed(desired, observed);
     let retry = !observed.live.failed.is_empty() && observed.failures.contains_key(&Subject::Routes);
-    if observed.live.asked.as_ref() != Some(&wanted_routes) || retry {
+    if known && (observed.live.asked.as_ref() != Some(&wanted_routes) || retry) {
         plan.add(observed, Subject::Routes, vec![Step::Route(wanted_routes)]);
     }
     for task in desired.instances.values() {

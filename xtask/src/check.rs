@@ -301,7 +301,7 @@ fn places_of_each_kind(root: &Path) -> Vec<String> {
             format!("crds/src/{noun}.rs"),
             format!("crds/{noun}.yaml"),
             format!("controller/src/{noun}/mod.rs"),
-            format!("controller/src/{noun}/plan.rs"),
+            plan_of(root, noun),
             format!("examples/kinds/{noun}.yaml"),
         ] {
             if !root.join(&place).exists() {
@@ -310,6 +310,13 @@ fn places_of_each_kind(root: &Path) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// Where a kind's plan is: beside its reconciler, or in the catalogue if it is one of the kinds that are planned there.
+fn plan_of(root: &Path, noun: &str) -> String {
+    let reconciler = fs::read_to_string(root.join(format!("controller/src/{noun}/mod.rs"))).unwrap_or_default();
+    let folder = if reconciler.contains("catalogue::plan(self") { "catalogue" } else { noun };
+    format!("controller/src/{folder}/plan.rs")
 }
 
 /// The Rust files below a folder, or those that a path with one `*` names.

@@ -30,6 +30,7 @@ mod sqlite;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod transfer;
 mod watch;
 mod writer;
 
@@ -55,6 +56,7 @@ pub use self::ring::RingLimits;
 pub use self::snapshot::Snapshot;
 pub use self::sqlite::Sqlite;
 pub use self::tokens::{NewToken, Token, TokenHash, Tokens};
+pub use self::transfer::{Direction, Moved, transfer};
 pub use self::watch::Watch;
 
 use self::body::Draft;

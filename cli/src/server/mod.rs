@@ -1,30 +1,53 @@
 //! `berth server`: store, API, reconcilers and the agents' gateway in one process.
 
 mod admin;
+mod authority;
+mod database;
+mod election;
 mod kinds;
 mod logging;
+mod migrate;
+mod office;
 mod parts;
 mod roles;
+mod term;
 pub(crate) mod user;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
 use apiserver::clock::Clock;
-use apiserver::store::{Settings, Sqlite, Store};
-use apiserver::{Server, pki};
+use apiserver::store::Settings;
+use apiserver::{Identity, Server, pki};
+use kube::Client;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
+use self::database::Database;
+use self::election::Candidate;
+use self::office::Office;
+use self::term::Work;
 use crate::args;
 use crate::failure::{Exit, fail};
 use crate::signals;
 
 pub(crate) use logging::start as start_logging;
+pub(crate) use migrate::migrate;
 
 pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
-    let args::Server { data, listen, database_url, platform_domain, http_port, host, source_network, log } = options;
+    let args::Server {
+        data,
+        listen,
+        database_url,
+        advertise,
+        platform_domain,
+        http_port,
+        mut host,
+        source_network,
+        log,
+    } = options;
     start_logging(&log)?;
     if !crds::names::is_host(&platform_domain) {
         return Err(fail(
@@ -38,35 +61,63 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let registry = prometheus::Registry::new();
 
     let kinds = kinds::registered()?;
-    let file = database_file(database_url.as_deref(), &data)?;
+    let database = Database::parse(database_url.as_deref(), &data)?;
     let settings = Settings { clock: clock.clone(), registry: registry.clone(), ..Settings::default() };
-    let store =
-        Store::open(Sqlite::open(&file).await?, kinds.tables(), settings).await.context("cannot open the store")?;
+    let store = database.store(kinds.tables(), settings).await?;
+    let series = database.series().await?;
+    if database.is_shared() {
+        authority::share(&store, &kinds, &data.join("pki"), &clock).await?;
+    }
+    let advertised = advertise.as_ref().and_then(url::Url::host_str);
+    host.extend(advertised.map(|host| host.trim_matches(['[', ']']).to_owned()));
     let pki = pki::load_or_create(&data.join("pki"), &names_of(listen, host), &clock).context("cannot prepare TLS")?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let listen = listener.local_addr()?;
 
     let settings = parts::Settings { platform_domain, http_port, source_networks: source_network };
-    let ready = parts::Readiness::default();
+    // Of several servers those that do not lead serve the API without reconcilers.
+    let ready = parts::Readiness::new(database.is_shared());
+    let current = store.clone();
     let server = Server::builder(store.clone(), kinds, clock.clone(), registry.clone())
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
+        .readiness("database", move || current.staleness().map_or(Ok(()), Err))
         .roles(roles::all())
         .ca(pki.ca_pem.as_str())
         .build()
         .context("cannot put the server together")?;
     admin::write_kubeconfig(&data, &server_url(listen), &pki.ca_pem, &store.tokens()).await?;
 
-    let running = server.clone();
-    let upkeep = apiserver::task::spawn("upkeep", async move { running.run().await });
-    let parts = parts::start(&server, &data, &pki, settings, &ready, &registry, &shutdown).await?;
+    let (leader, led) = watch::channel(None);
+    let office = Office::new(led, &pki.ca_pem)?;
+    let tls = pki.server_config()?;
+    let routes = office.before(server.router());
+    let work = Work::new(server.clone(), store.clone(), series.clone(), pki, settings, ready, office, &registry)?;
+    let leading = if database.is_shared() {
+        if advertise.is_none() && listen.ip().is_unspecified() {
+            tracing::warn!("without --advertise the other servers look for this one on their own machine");
+        }
+        let address = advertise.map_or_else(|| server_url(listen), |url| url.as_str().trim_end_matches('/').to_owned());
+        let client = Client::new(server.local(Identity::system("election")), "default");
+        parts::ensure_system_namespace(&client).await?;
+        let candidate = Candidate::new(client, address, leader);
+        apiserver::task::spawn("election", candidate.run(shutdown.clone(), move |term| work.begin(term)))
+    } else {
+        work.begin(shutdown.clone())
+    };
+    // What ends before it is told to cannot be done without.
+    let (ending, ended) = (shutdown.clone(), shutdown.clone());
+    let leading = apiserver::task::spawn("leading", async move {
+        let result = leading.await;
+        ending.cancel();
+        result
+    });
     tracing::info!(address = %listen, "the API is served");
-    let served =
-        apiserver::serve(listener, pki.server_config()?, server.router().merge(parts.routes), shutdown.clone()).await;
+    let served = apiserver::serve(listener, tls, routes, ended).await;
     // However serving ended, everything else ends with it.
     shutdown.cancel();
-    parts.ended.await.context("the controller stopped badly")??;
-    upkeep.await.context("the upkeep stopped badly")??;
+    leading.await.context("the controller stopped badly")?.context("the controller stopped badly")??;
+    series.close().await;
     store.close().await.context("cannot close the store")?;
     tracing::info!("stopped");
     served.context("the listener failed")
@@ -76,23 +127,6 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
 fn private_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
-}
-
-/// The database's file, from the option or beside everything else.
-fn database_file(url: Option<&str>, data: &Path) -> anyhow::Result<PathBuf> {
-    match url {
-        None => Ok(data.join("berth.sqlite")),
-        Some(url) => match url.strip_prefix("sqlite:") {
-            Some(path) if !path.trim_start_matches('/').is_empty() => {
-                Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
-            }
-            _ if url.starts_with("postgres:") || url.starts_with("postgresql:") => {
-                Err(fail(Exit::Usage, "--database-url: PostgreSQL is not supported by this version; use sqlite:PATH"))
-            }
-            // The rest of the address may hold a password.
-            _ => Err(fail(Exit::Usage, "--database-url must be sqlite:PATH")),
-        },
-    }
 }
 
 /// What clients may call this server.
@@ -113,21 +147,5 @@ fn server_url(listen: SocketAddr) -> String {
         format!("https://127.0.0.1:{}", listen.port())
     } else {
         format!("https://{listen}")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn databases() {
-        let file = |url| database_file(url, Path::new("/data")).ok();
-        assert_eq!(file(None), Some(PathBuf::from("/data/berth.sqlite")));
-        assert_eq!(file(Some("sqlite:/x/y.sqlite")), Some(PathBuf::from("/x/y.sqlite")));
-        assert_eq!(file(Some("sqlite:///x/y.sqlite")), Some(PathBuf::from("/x/y.sqlite")));
-        assert_eq!(file(Some("sqlite:")), None);
-        let error = database_file(Some("mysql://me:hunter2@host/db"), Path::new("/data")).unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
     }
 }

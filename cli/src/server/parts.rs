@@ -1,6 +1,5 @@
 //! What runs beside the API in one process: the reconcilers, the gateway for agents, and the routes under `/api/paas`.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// What the administrator chose.
+#[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) platform_domain: String,
     pub(crate) http_port: u16,
@@ -27,10 +27,14 @@ pub(crate) struct Settings {
 }
 
 /// Whether the reconcilers have seen everything once: until then `/readyz` says no.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
+    pub(crate) fn new(ready: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(ready)))
+    }
+
     pub(crate) fn check(&self) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
         let ready = Arc::clone(&self.0);
         move || if ready.load(Ordering::Acquire) { Ok(()) } else { Err("the caches are being filled".to_owned()) }
@@ -46,7 +50,7 @@ pub(crate) struct Parts {
 }
 
 /// Makes the namespace of Berth's own Secrets before anybody else can.
-async fn ensure_system_namespace(client: &Client) -> anyhow::Result<()> {
+pub(crate) async fn ensure_system_namespace(client: &Client) -> anyhow::Result<()> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     let metadata = ObjectMeta { name: Some(crds::SYSTEM_NAMESPACE.to_owned()), ..ObjectMeta::default() };
     match namespaces.create(&PostParams::default(), &Namespace { metadata, ..Namespace::default() }).await {
@@ -58,7 +62,7 @@ async fn ensure_system_namespace(client: &Client) -> anyhow::Result<()> {
 /// Starts them. They see the API as any other client does, without the network between.
 pub(crate) async fn start(
     server: &Server,
-    data: &Path,
+    series: Series,
     pki: &Pki,
     settings: Settings,
     ready: &Readiness,
@@ -75,7 +79,6 @@ pub(crate) async fn start(
         source_networks,
     };
     let controller = Controller::new(client, options).context("cannot put the controller together")?;
-    let series = Series::open(data).await.context("cannot open the series")?;
     let gateway =
         Gateway::new(&controller, series, &pki.ca_pem, registry).context("cannot put the gateway together")?;
 

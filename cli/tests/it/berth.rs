@@ -70,9 +70,15 @@ impl Server {
 
     /// Starts a server.
     pub(crate) fn spawn(data: &Path, port: u16) -> Self {
+        Self::spawn_with(data, port, &[])
+    }
+
+    /// Starts a server with settings in its environment.
+    pub(crate) fn spawn_with(data: &Path, port: u16, environment: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(data).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("log")).unwrap();
         let child = program()
+            .envs(environment.iter().copied())
             .args(["server", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
             .stdin(Stdio::null())

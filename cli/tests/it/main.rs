@@ -7,4 +7,5 @@ mod commands;
 mod docs;
 mod help;
 mod lifecycle;
+mod replicas;
 mod tenants;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{MutexGuard, PoisonError};
 
-use sqlx::Row;
 use tokio::sync::watch;
 
 use super::{Error, Series};
@@ -25,69 +24,68 @@ pub struct BuildLog {
     pub left_out: u64,
 }
 
+/// A piece of a log, as it is sent.
+pub(super) struct Piece {
+    pub(super) build: String,
+    /// How many bytes of the log stand before it.
+    pub(super) offset: u64,
+    pub(super) text: Vec<u8>,
+}
+
+/// What of a piece is new.
+pub(super) struct Fresh<'a> {
+    /// Where the log ends with it.
+    pub(super) end: i64,
+    /// What is kept of it: nothing past the longest log.
+    pub(super) text: &'a [u8],
+}
+
+impl Piece {
+    /// What of it is new after the first `kept` bytes of the log; `None` if nothing is, or if it leaves a gap.
+    pub(super) fn after(&self, kept: i64) -> Result<Option<Fresh<'_>>, Error> {
+        let kept = kept.cast_unsigned();
+        let end = self.offset + self.text.len() as u64;
+        if self.offset > kept || end <= kept {
+            return Ok(None);
+        }
+        let position = i64::try_from(end).or(Err(Error::Position(end)))?;
+        let passed = usize::try_from(kept - self.offset).or(Err(Error::Position(self.offset)))?;
+        let room = usize::try_from(BUILD_LOG_BYTES_MAX.saturating_sub(kept)).unwrap_or(usize::MAX);
+        let text = self.text.get(passed..).unwrap_or_default();
+        Ok(Some(Fresh { end: position, text: text.get(..room).unwrap_or(text) }))
+    }
+}
+
 impl Series {
     /// Keeps a piece of a log and says how many bytes of the log are kept.
     ///
     /// What is kept already is passed over. A piece that leaves a gap is not taken; the answer says from where on the
     /// log must be sent again.
     pub async fn append_build_log(&self, build: &str, offset: u64, text: &[u8]) -> Result<u64, Error> {
-        let position = |bytes: u64| i64::try_from(bytes).or(Err(Error::Position(bytes)));
-        let end = offset.checked_add(text.len() as u64).ok_or(Error::Position(offset))?;
-        let mut transaction = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let kept: Option<i64> = sqlx::query("SELECT kept FROM paas_build_log_heads WHERE build = $1")
-            .bind(build)
-            .fetch_optional(&mut *transaction)
-            .await?
-            .map(|row| row.try_get(0))
-            .transpose()?;
-        let kept = kept.map_or(0, i64::cast_unsigned);
-        if offset > kept || end <= kept {
-            return Ok(kept);
+        offset.checked_add(text.len() as u64).ok_or(Error::Position(offset))?;
+        let piece = Piece { build: build.to_owned(), offset, text: text.to_vec() };
+        let end = offset + text.len() as u64;
+        let kept = self.append(piece).await?;
+        if kept == end
+            && let Some(follower) = self.followers().get(build)
+        {
+            // Of a piece that was kept already nobody is told again.
+            follower.send_if_modified(|known| {
+                let more = *known < end;
+                *known = end.max(*known);
+                more
+            });
         }
-        sqlx::query(
-            "INSERT INTO paas_build_log_heads (build, kept) VALUES ($1, $2)
-             ON CONFLICT (build) DO UPDATE SET kept = excluded.kept",
-        )
-        .bind(build)
-        .bind(position(end)?)
-        .execute(&mut *transaction)
-        .await?;
-        let fresh = usize::try_from(kept - offset).or(Err(Error::Position(offset)))?;
-        let room = usize::try_from(BUILD_LOG_BYTES_MAX.saturating_sub(kept)).unwrap_or(usize::MAX);
-        let piece = &text[fresh..];
-        let piece = &piece[..piece.len().min(room)];
-        if !piece.is_empty() {
-            sqlx::query("INSERT INTO paas_build_logs (build, start, text) VALUES ($1, $2, $3)")
-                .bind(build)
-                .bind(position(kept)?)
-                .bind(piece)
-                .execute(&mut *transaction)
-                .await?;
-        }
-        transaction.commit().await?;
-        if let Some(follower) = self.followers().get(build) {
-            follower.send_replace(end);
-        }
-        Ok(end)
+        Ok(kept)
     }
 
     /// Reads a log from a byte on, at most some 256 KiB at a time; nothing is read at its end.
     pub async fn read_build_log(&self, build: &str, from: u64) -> Result<BuildLog, Error> {
         let start = i64::try_from(from).or(Err(Error::Position(from)))?;
-        // The piece that `from` lies in, and those after it.
-        let rows = sqlx::query(
-            "SELECT start, text FROM paas_build_logs WHERE build = $1 AND start >= COALESCE(
-                 (SELECT MAX(start) FROM paas_build_logs WHERE build = $1 AND start <= $2), 0)
-             ORDER BY start LIMIT 256",
-        )
-        .bind(build)
-        .bind(start)
-        .fetch_all(&self.readers)
-        .await?;
+        let pieces = self.pieces(build, start).await?;
         let mut log = BuildLog { text: Vec::new(), next: from, left_out: 0 };
-        for row in rows {
-            let start = row.try_get::<i64, _>(0)?.cast_unsigned();
-            let text: &[u8] = row.try_get(1)?;
+        for (start, text) in pieces {
+            let start = start.cast_unsigned();
             let passed = usize::try_from(log.next.saturating_sub(start)).unwrap_or(usize::MAX);
             if start > log.next || passed >= text.len() {
                 continue;
@@ -106,12 +104,7 @@ impl Series {
 
     /// How many bytes of a log have come.
     pub async fn build_log_bytes(&self, build: &str) -> Result<u64, Error> {
-        let row = sqlx::query("SELECT kept FROM paas_build_log_heads WHERE build = $1")
-            .bind(build)
-            .fetch_optional(&self.readers)
-            .await?;
-        let kept: Option<i64> = row.map(|row| row.try_get(0)).transpose()?;
-        Ok(kept.map_or(0, i64::cast_unsigned))
+        Ok(self.kept(build).await?.map_or(0, i64::cast_unsigned))
     }
 
     /// A number that is different after more of a log was kept. Waiting on it misses nothing: read first, then wait.
@@ -124,16 +117,11 @@ impl Series {
     /// Removes the logs of builds that are gone. `builds` is asked for those that there are after the logs were
     /// listed, so that a log that is begun in the meantime is not taken for an orphan; `None` leaves all alone.
     pub async fn clear_build_logs(&self, builds: impl FnOnce() -> Option<BTreeSet<String>>) -> Result<(), Error> {
-        let rows =
-            sqlx::query("SELECT build FROM paas_build_log_heads ORDER BY build").fetch_all(&self.readers).await?;
+        let kept = self.builds().await?;
         let Some(builds) = builds() else { return Ok(()) };
-        for row in rows {
-            let build: String = row.try_get(0)?;
+        for build in kept {
             if !builds.contains(&build) {
-                sqlx::query("DELETE FROM paas_build_log_heads WHERE build = $1")
-                    .bind(&build)
-                    .execute(&self.writer)
-                    .await?;
+                self.remove(&build).await?;
             }
         }
         Ok(())

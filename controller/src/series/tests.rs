@@ -6,20 +6,60 @@ use proptest::prelude::*;
 
 use super::*;
 
-struct Folder(std::path::PathBuf);
+/// Where the series of a test are; it can be opened again after it was closed.
+enum Bed {
+    Folder(std::path::PathBuf),
+    /// The address of a database of its own.
+    Postgres(String),
+}
 
-impl Folder {
-    fn new() -> Self {
+impl Bed {
+    fn folder() -> Self {
         let path = std::env::temp_dir().join(format!("berth-series-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self::Folder(path)
+    }
+
+    fn postgres() -> Self {
+        Self::Postgres(script(&["create"]))
+    }
+
+    async fn open(&self) -> Series {
+        match self {
+            Self::Folder(path) => Series::open(path).await.unwrap(),
+            Self::Postgres(url) => Series::connect(url).await.unwrap(),
+        }
     }
 }
 
-impl Drop for Folder {
+impl Drop for Bed {
     fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).ok();
+        match self {
+            Self::Folder(path) => drop(std::fs::remove_dir_all(path)),
+            Self::Postgres(url) => drop(script(&["drop", url])),
+        }
     }
+}
+
+fn script(arguments: &[&str]) -> String {
+    let mut command = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/postgres"));
+    let output = command.args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+macro_rules! on_each_database {
+    ($($name:ident)*) => {
+        mod in_sqlite { $(#[tokio::test] async fn $name() { super::$name(super::Bed::folder()).await; })* }
+        mod in_postgres { $(#[tokio::test] async fn $name() { super::$name(super::Bed::postgres()).await; })* }
+    };
+}
+
+on_each_database! {
+    overlaps_are_trimmed_gaps_refused_and_a_restart_forgets_nothing
+    a_log_is_bounded_and_says_what_it_left_out
+    logs_go_with_their_builds_and_followers_hear_of_more
+    two_servers_that_get_the_same_piece_keep_it_once
 }
 
 async fn whole(series: &Series, build: &str) -> Vec<u8> {
@@ -35,27 +75,23 @@ async fn whole(series: &Series, build: &str) -> Vec<u8> {
     }
 }
 
-#[tokio::test]
-async fn overlaps_are_trimmed_gaps_refused_and_a_restart_forgets_nothing() {
-    let folder = Folder::new();
-    let series = Series::open(&folder.0).await.unwrap();
+async fn overlaps_are_trimmed_gaps_refused_and_a_restart_forgets_nothing(bed: Bed) {
+    let series = bed.open().await;
     assert_eq!(series.append_build_log("b", 0, b"one\n").await.unwrap(), 4);
     assert_eq!(series.append_build_log("b", 6, b"gap").await.unwrap(), 4, "a gap is not taken");
     assert_eq!(series.append_build_log("b", 0, b"one\ntwo\n").await.unwrap(), 8);
     assert_eq!(series.append_build_log("b", 4, b"two\n").await.unwrap(), 8);
     assert_eq!(series.append_build_log("b", u64::MAX, b"x").await.ok(), None);
     series.close().await;
-    let series = Series::open(&folder.0).await.unwrap();
+    let series = bed.open().await;
     assert_eq!(whole(&series, "b").await, b"one\ntwo\n");
     assert_eq!(series.read_build_log("b", 5).await.unwrap().text, b"wo\n");
     assert_eq!(series.read_build_log("b", 8).await.unwrap(), BuildLog { next: 8, ..BuildLog::default() });
     assert_eq!(series.read_build_log("none", 0).await.unwrap(), BuildLog::default());
 }
 
-#[tokio::test]
-async fn a_log_is_bounded_and_says_what_it_left_out() {
-    let folder = Folder::new();
-    let series = Series::open(&folder.0).await.unwrap();
+async fn a_log_is_bounded_and_says_what_it_left_out(bed: Bed) {
+    let series = bed.open().await;
     let piece = vec![b'x'; 4 << 20];
     for number in 0..17 {
         let offset = number * piece.len() as u64;
@@ -72,10 +108,8 @@ async fn a_log_is_bounded_and_says_what_it_left_out() {
     assert_eq!((end.next, end.left_out), (BUILD_LOG_BYTES_MAX, 4 << 20));
 }
 
-#[tokio::test]
-async fn logs_go_with_their_builds_and_followers_hear_of_more() {
-    let folder = Folder::new();
-    let series = Series::open(&folder.0).await.unwrap();
+async fn logs_go_with_their_builds_and_followers_hear_of_more(bed: Bed) {
+    let series = bed.open().await;
     let mut follower = series.follow_build_log("kept");
     series.append_build_log("kept", 0, b"a").await.unwrap();
     series.append_build_log("gone", 0, b"a").await.unwrap();
@@ -89,6 +123,25 @@ async fn logs_go_with_their_builds_and_followers_hear_of_more() {
     assert_eq!((whole(&series, "kept").await, whole(&series, "gone").await), (b"a".to_vec(), Vec::new()));
 }
 
+async fn two_servers_that_get_the_same_piece_keep_it_once(bed: Bed) {
+    let (one, other) = (bed.open().await, bed.open().await);
+    for n in 0..20_u64 {
+        let piece = format!("line {n:04}\n");
+        let (offset, end) = (n * piece.len() as u64, (n + 1) * piece.len() as u64);
+        let append = |series: &Series| {
+            let (series, piece) = (series.clone(), piece.clone());
+            async move { series.append_build_log("b", offset, piece.as_bytes()).await.unwrap() }
+        };
+        assert_eq!(tokio::join!(append(&one), append(&other)), (end, end));
+    }
+    let expected: Vec<String> = (0..20).map(|n| format!("line {n:04}\n")).collect();
+    let expected = expected.concat();
+    assert_eq!(whole(&one, "b").await, expected.as_bytes());
+    assert_eq!(whole(&other, "b").await, expected.as_bytes());
+    one.close().await;
+    other.close().await;
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -98,8 +151,8 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let folder = Folder::new();
-            let series = Series::open(&folder.0).await.unwrap();
+            let bed = Bed::folder();
+            let series = bed.open().await;
             let mut kept = 0;
             for (from, length) in sends {
                 let from = from.index(text.len());

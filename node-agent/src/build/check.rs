@@ -20,8 +20,17 @@ const BYTES_MAX: usize = 256 << 10;
 pub(super) struct Checked {
     /// Images that it is built from, with the line that names each.
     pub(super) images: Vec<(usize, String)>,
-    /// The numbers of the lines that end a FROM.
-    pub(super) stages: Vec<usize>,
+    /// Its stages, in order.
+    pub(super) stages: Vec<StageStart>,
+}
+
+/// Where a stage begins, and what that asks of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StageStart {
+    /// The number of the line that ends its FROM.
+    pub(super) line: usize,
+    /// Whether it runs commands.
+    pub(super) runs: bool,
 }
 
 /// Checks a Dockerfile. `args` are the build arguments that the application gives.
@@ -61,7 +70,7 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
                     refused(line, &format!("{first} names no image that can be told before the build"))
                         .hint("give the ARG a value before the first FROM")
                 })?;
-                checked.stages.push(instruction.last_line);
+                checked.stages.push(StageStart { line: instruction.last_line, runs: false });
                 if checked.stages.len() > STAGES_MAX {
                     return Err(refused(line, &format!("more than {STAGES_MAX} stages")));
                 }
@@ -79,7 +88,12 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
             _ if checked.stages.is_empty() => {
                 return Err(refused(line, &format!("{} stands before the first FROM", instruction.name)));
             }
-            "RUN" => check_run(instruction)?,
+            "RUN" => {
+                check_run(instruction)?;
+                if let Some(stage) = checked.stages.last_mut() {
+                    stage.runs = true;
+                }
+            }
             "COPY" | "ADD" => check_copy(instruction, &names, &mut checked)?,
             "ONBUILD" => {
                 return Err(
@@ -201,7 +215,10 @@ mod tests {
                     from scratch\nCOPY --from=build /app /app\nCOPY --from=0 /a /b\nCOPY --from=nginx:1 /a /b\nCMD [\"/app/x\"]\n";
         let checked = check(text, &BTreeMap::new()).unwrap();
         assert_eq!(checked.images, [(3, "berth/python:3.11".to_owned()), (11, "nginx:1".to_owned())]);
-        assert_eq!(checked.stages, [3, 8]);
+        assert_eq!(
+            checked.stages.iter().map(|stage| (stage.line, stage.runs)).collect::<Vec<_>>(),
+            [(3, true), (8, false)]
+        );
     }
 
     #[test]

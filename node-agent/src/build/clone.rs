@@ -6,13 +6,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use crds::git::Commit;
 use ipnet::IpNet;
 use node_protocol::BuildTask;
 use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::{Host, Url};
 
@@ -32,6 +35,9 @@ const PIDS: u64 = 64;
 const SAID_BYTES_MAX: usize = 64 << 10;
 /// How many addresses of a host are passed on.
 const ADDRESSES_MAX: usize = 4;
+/// A server on the other side of the world answers within a second; a lost packet is sent again after one, three and
+/// seven.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// What a fetch needs to know.
 pub(super) struct Fetch<'a, W> {
@@ -45,6 +51,21 @@ pub(super) struct Fetch<'a, W> {
     pub(super) certificates: Option<&'a [u8]>,
     pub(super) log: &'a Mutex<Log>,
     pub(super) cancel: &'a CancellationToken,
+}
+
+/// Fails if none of the addresses takes a connection: git itself would wait for minutes.
+async fn check_answers(addresses: &[IpAddr], port: u16) -> Result<(), Failure> {
+    let connect = |address: &IpAddr| Box::pin(TcpStream::connect(SocketAddr::new(*address, port)));
+    let first = timeout(CONNECT, futures::future::select_ok(addresses.iter().map(connect))).await;
+    let problem = match first {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(problem)) => problem.to_string(),
+        Err(_) => format!("no answer within {} s", CONNECT.as_secs()),
+    };
+    let asked =
+        addresses.iter().map(|address| SocketAddr::new(*address, port).to_string()).collect::<Vec<_>>().join(", ");
+    Err(Failure::new("CloneFailed", format!("the server of the source cannot be reached at {asked}: {problem}"))
+        .hint("the server does not answer: check spec.source.git.url"))
 }
 
 /// What happens to what git prints.
@@ -243,8 +264,10 @@ impl<W: Workshop> Fetch<'_, W> {
         let mut addresses = addresses;
         addresses.sort_by_key(IpAddr::is_ipv6);
         addresses.dedup();
+        addresses.truncate(ADDRESSES_MAX);
+        check_answers(&addresses, port).await?;
         let line = |address: &IpAddr| name.as_ref().map(|name| format!("{name}:{address}"));
-        Ok(addresses.iter().take(ADDRESSES_MAX).filter_map(line).collect())
+        Ok(addresses.iter().filter_map(line).collect())
     }
 
     /// The files that are put into a container: settings of git, and what signs in if it is to sign in.

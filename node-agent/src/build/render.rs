@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::check::StageStart;
 use super::detect::{Output, Recipe, Step};
 
-/// Where the build's containers see the certificates to trust. It is in no image that runs.
+/// Where the build's containers see the certificates to trust. Of the images that run only those of customers' own
+/// Dockerfiles with commands in their last stage have it.
 const CERTIFICATES: &str = "/tmp/berth-certificates.pem";
 /// What programs read to find certificates.
 const CERTIFICATE_VARIABLES: [&str; 9] = [
@@ -104,15 +106,25 @@ fn quoted(value: &str) -> String {
     text
 }
 
-/// A customer's Dockerfile with the layers of each stage told from other applications': `stages` are the numbers of the
-/// lines behind which a stage begins.
-pub(super) fn with_cache_label(dockerfile: &str, stages: &[usize], cache: &str) -> String {
+/// A customer's Dockerfile with the layers of each stage told from other applications', and with the certificates to
+/// trust in the stages that run commands, if the file `certificates` of the context has any.
+pub(super) fn with_additions(
+    dockerfile: &str,
+    stages: &[StageStart],
+    cache: &str,
+    certificates: Option<&str>,
+) -> String {
     let mut text = String::with_capacity(dockerfile.len() + 64 * stages.len());
     for (number, line) in dockerfile.lines().enumerate() {
         // Writing into a String cannot fail.
         _ = writeln!(text, "{line}");
-        if stages.contains(&(number + 1)) {
-            _ = writeln!(text, "LABEL dev.berth.cache={}", json!(cache));
+        let Some(stage) = stages.iter().find(|stage| stage.line == number + 1) else { continue };
+        _ = writeln!(text, "LABEL dev.berth.cache={}", json!(cache));
+        let Some(file) = certificates.filter(|_| stage.runs) else { continue };
+        _ = writeln!(text, "COPY {}", json!([file, CERTIFICATES]));
+        // Arguments and not variables: commands see them, and the image that runs does not keep them.
+        for name in CERTIFICATE_VARIABLES {
+            _ = writeln!(text, "ARG {name}={CERTIFICATES}");
         }
     }
     text
@@ -146,11 +158,18 @@ mod tests {
     }
 
     #[test]
-    fn a_label_follows_each_stage() {
-        let text = with_cache_label("FROM a AS x\nRUN b\nFROM c\nCMD d\n", &[1, 3], "acme/web");
+    fn a_label_follows_each_stage_and_certificates_those_that_run_commands() {
+        let stages = [StageStart { line: 1, runs: true }, StageStart { line: 3, runs: false }];
+        let text = "FROM a AS x\nRUN b\nFROM c\nCMD d\n";
+        let label = "LABEL dev.berth.cache=\"acme/web\"\n";
         assert_eq!(
-            text,
-            "FROM a AS x\nLABEL dev.berth.cache=\"acme/web\"\nRUN b\nFROM c\nLABEL dev.berth.cache=\"acme/web\"\nCMD d\n"
+            with_additions(text, &stages, "acme/web", None),
+            format!("FROM a AS x\n{label}RUN b\nFROM c\n{label}CMD d\n")
         );
+        let trusting = with_additions(text, &stages, "acme/web", Some("ca.pem"));
+        let copied =
+            format!("FROM a AS x\n{label}COPY [\"ca.pem\",\"{CERTIFICATES}\"]\nARG SSL_CERT_FILE={CERTIFICATES}\n");
+        assert!(trusting.starts_with(&copied), "{trusting}");
+        assert!(trusting.ends_with(&format!("\nRUN b\nFROM c\n{label}CMD d\n")), "{trusting}");
     }
 }

@@ -25,6 +25,8 @@ use crate::machine::{ByteStream, Error, HelperNetwork, HelperSpec, Image, ImageB
 
 /// Where the Dockerfile lies in the context.
 const DOCKERFILE: &str = ".berth.Dockerfile";
+/// The certificates to trust, in the context of a customer's Dockerfile.
+const CERTIFICATES: &str = ".berth-certificates.pem";
 /// Docker takes what this names out of the context before it copies: our Dockerfile is no file of the customer's.
 const DOCKERIGNORE: &str = ".berth.Dockerfile\n.dockerignore\n";
 /// The certificates that this machine trusts, by distribution.
@@ -134,7 +136,9 @@ impl<W: Workshop> Build<'_, W> {
         let plan = plan(&scanned.source, task)?;
         let built = match &plan {
             Plan::Recipe(recipe) => self.recipe(recipe, &archive, certificates).await,
-            Plan::Dockerfile { runtime, path } => self.dockerfile(runtime, path, &scanned.source, &archive).await,
+            Plan::Dockerfile { runtime, path } => {
+                self.dockerfile(runtime, path, &scanned.source, &archive, certificates).await
+            }
         };
         // The source is of no more use, and the largest thing here.
         std::fs::remove_file(&archive).map_err(kept)?;
@@ -173,7 +177,14 @@ impl<W: Workshop> Build<'_, W> {
     }
 
     /// Builds with the customer's Dockerfile.
-    async fn dockerfile(&self, runtime: &str, path: &str, source: &Source, archive: &Path) -> Result<Built, Failure> {
+    async fn dockerfile(
+        &self,
+        runtime: &str,
+        path: &str,
+        source: &Source,
+        archive: &Path,
+        certificates: Option<Vec<u8>>,
+    ) -> Result<Built, Failure> {
         self.inner.report(&self.task.uid, |build| build.runtime = Some(runtime.to_owned()));
         let text = source
             .text(path)
@@ -193,9 +204,12 @@ impl<W: Workshop> Build<'_, W> {
             }
         }
         self.say(&format!("{path}: {} stages", checked.stages.len()));
-        let text = render::with_cache_label(text, &checked.stages, &self.cache());
+        let trusted = certificates.as_ref().map(|_| CERTIFICATES);
+        let text = render::with_additions(text, &checked.stages, &self.cache(), trusted);
         let ignore = source.text(&format!("{path}.dockerignore")).or_else(|| source.text(".dockerignore"));
-        let layout = Layout { prefix: "", ignore: Ignore::parse(ignore.unwrap_or_default()), ..Layout::default() };
+        let files = certificates.map(|pem| (CERTIFICATES.to_owned(), pem)).into_iter().collect();
+        let layout =
+            Layout { prefix: "", ignore: Ignore::parse(ignore.unwrap_or_default()), files, ..Layout::default() };
         let image = self.stages(&text, archive, &layout, &args).await?;
         if self.task.start_command.is_none() && image.command.is_empty() && image.entrypoint.is_empty() {
             return Err(Failure::new("StartCommandNotFound", format!("{path} has neither CMD nor ENTRYPOINT"))

@@ -1,10 +1,10 @@
 //! The server, the agent, or both end without warning, fifty times, at moments that seeds choose: everything still ends
-//! where it should, and the page that was served is served throughout.
+//! where it should, and under constant load no request fails meanwhile.
 
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use e2e::{Dice, Platform, Program, until, within};
+use e2e::{Dice, Load, Platform, Program, until, within};
 
 /// How often something is killed.
 const KILLS: u64 = 50;
@@ -34,11 +34,20 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or_else(|| u64::from(std::process::id()));
+    let mut load = None;
     for round in 0..KILLS {
         let seed = first_seed + round;
         println!("round {round}: BERTH_SEED={seed}");
         one_round(platform, &namespace, seed).await.with_context(|| format!("with BERTH_SEED={seed}"))?;
+        if load.is_none() {
+            let application = platform.json(&["application", "web", "-n", &namespace]).await?;
+            load = Some(Load::start(platform, application["status"]["url"].as_str().context("no address")?)?);
+        }
     }
+    let report = load.context("no round was played")?.finish().await;
+    println!("{report:?}");
+    // The load sends some fifty requests a second, and a round takes a second at least.
+    ensure!(report.bad.is_empty() && report.good > KILLS * 10, "requests failed: {report:?}");
     platform.kubectl(&["delete", "-n", &namespace, "applications.berth.dev", "--all", "--timeout=120s"]).await?;
     until("nothing is left in Docker", within(120), async || {
         let containers = platform.containers(&namespace).await?;

@@ -191,13 +191,20 @@ async fn check(bed: Bed, rounds: Vec<Round>) {
     explain(&attempts, &events);
 }
 
+/// How many histories are tried: more when somebody has the time (`make soak`).
+fn cases(usual: u32) -> ProptestConfig {
+    #[expect(clippy::disallowed_methods, reason = "the tests' settings come in through the environment")]
+    let wanted = std::env::var("BERTH_SOAK_RUNS").ok().and_then(|text| text.parse().ok());
+    ProptestConfig { cases: wanted.unwrap_or(usual).max(usual), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 fn run(bed: Bed, rounds: Vec<Round>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(check(bed, rounds));
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
     #[test]
     fn one_order_explains_everything_in_memory(rounds in rounds()) {
         run(Bed::memory(), rounds);
@@ -206,7 +213,7 @@ proptest! {
 
 proptest! {
     // Each case makes some files and syncs them: fewer of them, in about the same time.
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(24))]
     #[test]
     fn one_order_explains_everything_in_sqlite(rounds in rounds()) {
         run(Bed::sqlite(), rounds);
@@ -215,7 +222,7 @@ proptest! {
 
 proptest! {
     // Each case makes a database: fewer again.
-    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(12))]
     #[test]
     fn one_order_explains_everything_in_postgres(rounds in rounds()) {
         run(Bed::postgres(), rounds);

@@ -159,7 +159,14 @@ impl Random {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_was_lost_is_looked_up() {
-    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    #[expect(clippy::disallowed_methods, reason = "the tests' settings come in through the environment")]
+    let runs = std::env::var("BERTH_SOAK_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    for _ in 0..runs {
+        lose_answers(uuid::Uuid::new_v4().as_u64_pair().0).await;
+    }
+}
+
+async fn lose_answers(seed: u64) {
     println!("seed {seed}");
     let mut random = Random(seed);
     let database = Database::new();

@@ -1,0 +1,166 @@
+//! What only the leader serves: the agents' gateway and everything that asks it. The other servers lead requests for it
+//! to the leader, so that agents and people may come to any of them.
+
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, Uri, header};
+use hyper::client::conn::http1;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tower::ServiceExt;
+
+/// Where these requests go.
+const PATHS: [&str; 2] = ["/api/paas/", "/api/internal/paas/"];
+/// What an instance's Pod has that only its node can answer.
+const STREAMS: [&str; 4] = ["log", "exec", "attach", "portforward"];
+/// Marks a request that was led here: it is never led on, whatever two servers think of each other.
+const LED: &str = "berth-led-by";
+/// How long connecting to the leader may take: it is on the same network.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// The way to what the leader serves. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Office(Arc<Inner>);
+
+struct Inner {
+    /// What is served here, while this server leads.
+    routes: RwLock<Option<Router>>,
+    leader: watch::Receiver<Option<String>>,
+    tls: TlsConnector,
+}
+
+impl Office {
+    /// `leader` is where the leader is reached; `ca_pem` is the authority by which it is recognised.
+    pub(crate) fn new(leader: watch::Receiver<Option<String>>, ca_pem: &str) -> anyhow::Result<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the authority's certificate")?)?;
+        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        let tls = TlsConnector::from(Arc::new(config));
+        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, tls })))
+    }
+
+    /// Serves these from now on, or nothing.
+    pub(crate) fn occupy(&self, routes: Option<Router>) {
+        *self.0.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+    }
+
+    /// Puts itself before a server's own routes.
+    pub(crate) fn before(&self, routes: Router) -> Router {
+        routes.layer(axum::middleware::from_fn_with_state(self.clone(), direct))
+    }
+
+    fn routes(&self) -> Option<Router> {
+        self.0.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks the leader, and joins the two connections if it becomes one of another protocol.
+    async fn lead(&self, mut request: Request) -> anyhow::Result<Response> {
+        let leader = self.0.leader.borrow().clone().context("no server leads at the moment")?;
+        let leader: Uri = leader.parse().context("the leader's address")?;
+        let host = leader.host().context("the leader's address has no host")?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = leader.port_u16().unwrap_or(443);
+        let connecting = async {
+            let stream = TcpStream::connect((host.as_str(), port)).await?;
+            let tls = self.0.tls.connect(ServerName::try_from(host.clone())?, stream).await?;
+            anyhow::Ok(http1::handshake(TokioIo::new(tls)).await?)
+        };
+        let (mut sender, connection) =
+            timeout(CONNECT_MAX, connecting).await.context("the leader does not answer")??;
+        apiserver::task::spawn("led", async move {
+            if let Err(error) = connection.with_upgrades().await {
+                tracing::debug!(%error, "a connection to the leader ended");
+            }
+        });
+        let below = request.extensions_mut().remove::<OnUpgrade>();
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse::<Uri>()?;
+        *request.uri_mut() = path;
+        *request.version_mut() = http::Version::HTTP_11;
+        let authority = leader.authority().context("the leader's address")?.as_str();
+        request.headers_mut().insert(header::HOST, HeaderValue::from_str(authority)?);
+        request.headers_mut().insert(LED, HeaderValue::from_static("berth"));
+        let mut response = sender.send_request(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(below) = below
+        {
+            let above = hyper::upgrade::on(&mut response);
+            apiserver::task::spawn("led-upgrade", async move {
+                let (Ok(below), Ok(above)) = tokio::join!(below, above) else { return };
+                let (mut below, mut above) = (TokioIo::new(below), TokioIo::new(above));
+                if let Err(error) = tokio::io::copy_bidirectional(&mut below, &mut above).await {
+                    tracing::debug!(%error, "a led connection ended");
+                }
+            });
+        }
+        Ok(response.map(Body::new))
+    }
+}
+
+/// Serves what the leader serves, here or by asking it; everything else is the server's own.
+async fn direct(State(office): State<Office>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let own = PATHS.iter().any(|start| path.starts_with(start));
+    if !own && !asks_a_node(path) {
+        return next.run(request).await;
+    }
+    match office.routes() {
+        Some(routes) if own => routes.oneshot(request).await.into_response(),
+        Some(_) => next.run(request).await,
+        None if request.headers().contains_key(LED) => unavailable("this server does not lead any more"),
+        None => match office.lead(request).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "the leader could not be asked");
+                unavailable("no server leads at the moment; one will within seconds")
+            }
+        },
+    }
+}
+
+/// Whether a path is one that only a node can answer, through the gateway.
+fn asks_a_node(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    match &*parts {
+        ["api", "v1", "namespaces", _, "pods", _, stream] => STREAMS.contains(stream),
+        ["apis", "metrics.k8s.io", ..] => true,
+        _ => false,
+    }
+}
+
+fn unavailable(message: &str) -> Response {
+    apiserver::error::Error::unavailable(message).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_asks_a_node_goes_to_the_leader() {
+        for path in [
+            "/api/v1/namespaces/a/pods/x/log",
+            "/api/v1/namespaces/a/pods/x/exec",
+            "/apis/metrics.k8s.io/v1beta1/nodes",
+        ] {
+            assert!(asks_a_node(path), "{path}");
+        }
+        for path in
+            ["/api/v1/namespaces/a/pods/x", "/api/v1/namespaces/a/pods", "/api/v1/namespaces/a/configmaps/x/log", "/"]
+        {
+            assert!(!asks_a_node(path), "{path}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ mod event;
 mod lease;
 mod namespace;
 mod rbac;
+mod resource_quota;
 mod secret;
 mod service_account;
 #[cfg(test)]
@@ -15,6 +16,7 @@ pub use event::{core_event, event};
 pub use lease::lease;
 pub use namespace::namespace;
 pub use rbac::{cluster_role, cluster_role_binding, role, role_binding};
+pub use resource_quota::resource_quota;
 pub use secret::secret;
 pub use service_account::service_account;
 
@@ -22,7 +24,7 @@ use serde_json::{Value, json};
 
 use crate::kind::{Column, FieldError, FieldErrorReason, Kind, NameRule, Scope};
 
-/// Namespace, Secret, ConfigMap, Event (both faces, the stored one first), Lease, ServiceAccount, and the kinds that
+/// Namespace, Secret, ConfigMap, Event (both faces, the stored one first), Lease, ResourceQuota, ServiceAccount, and the kinds that
 /// say who may do what.
 pub fn all() -> Vec<Kind> {
     vec![
@@ -32,6 +34,7 @@ pub fn all() -> Vec<Kind> {
         core_event(),
         event(),
         lease(),
+        resource_quota(),
         service_account(),
         role(),
         cluster_role(),

@@ -144,6 +144,38 @@ pub(crate) async fn openapi_document(
     Ok(response)
 }
 
+/// The names under which clients ask for protobuf, and the one that it has: with the `@` that Go's clients send, Go's own
+/// library could not read the answer's header.
+const GNOSTIC_ASKED: [&str; 2] = ["application/com.github.proto-openapi.spec.v2@v1.0+protobuf", GNOSTIC];
+const GNOSTIC: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// `/openapi/v2`
+pub(crate) async fn openapi_v2(Shared(state): Shared<Arc<State>>, request: Request) -> Result<Response, Error> {
+    let headers = request.headers();
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let first =
+        accept.flat_map(|value| value.split(',')).map(|clause| clause.split(';').next().unwrap_or("").trim()).next();
+    let protobuf = first.is_some_and(|first| GNOSTIC_ASKED.contains(&first));
+    let documents = state.openapi.v2();
+    let document = if protobuf { &documents.protobuf } else { &documents.json };
+    let etag = format!("\"{}\"", document.hash);
+    if matches(headers, &etag) {
+        return Ok(not_modified(&etag));
+    }
+    let mut response = if protobuf {
+        ([(header::CONTENT_TYPE, GNOSTIC)], document.body.clone()).into_response()
+    } else {
+        let wish = Wish::read(headers, &Query::parse(request.uri().query()))?.plain();
+        wish.send(StatusCode::OK, document.body.clone()).await?
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    Ok(response)
+}
+
 fn etag(body: &[u8]) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body);
     format!("\"{}\"", hex::encode_upper(digest))

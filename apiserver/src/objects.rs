@@ -5,11 +5,8 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::request::Parts;
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::auth::{Attributes, Identity, allows};
@@ -17,7 +14,7 @@ use crate::error::Error;
 use crate::freshness::{self, reach};
 use crate::negotiation::Shape;
 use crate::path::{self, Endpoint, Subresource, Target};
-use crate::query::{self, Freshness, ListOptions, Query};
+use crate::query::{self, Freshness, ListOptions, PageToken, Query};
 use crate::respond::{self, Wish};
 use crate::router::Label;
 use crate::selection::Selection;
@@ -151,7 +148,7 @@ async fn perform(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Resu
         ("create", Some(Subresource::Token)) => service_accounts::token(state, &call, read(body).await?).await,
         ("get", _) => get(state, &call).await,
         ("list", _) => list(state, &call).await,
-        ("watch", _) => watch::start(state, &call).await,
+        ("watch", _) => watch::start(state, call).await,
         ("create", _) => write::create(state, &call, read(body).await?).await,
         ("update", _) => write::replace(state, &call, read(body).await?).await,
         ("patch", _) => write::patch(state, &call, read(body).await?).await,
@@ -190,31 +187,6 @@ async fn get(state: &State, call: &Call) -> Result<Response, Error> {
     wish.send_object(StatusCode::OK, &call.target.kind, body, state.clock.now()).await
 }
 
-/// Where the next page of a list begins.
-#[derive(Serialize, Deserialize)]
-struct Continue {
-    v: String,
-    /// The revision of the first page; -1 goes on at the newest.
-    rv: i64,
-    /// `namespace/name` of the last object of the page before.
-    start: String,
-}
-
-impl Continue {
-    fn encode(revision: Option<u64>, start: String) -> String {
-        let rv = revision.and_then(|revision| i64::try_from(revision).ok()).unwrap_or(-1);
-        let token = Self { v: "meta.k8s.io/v1".into(), rv, start };
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
-    }
-
-    fn decode(token: &str) -> Result<Self, Error> {
-        let refuse = || Error::bad_request("continue key is not valid: it must be the one of the previous page");
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_not_ours| refuse())?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|_not_ours| refuse())?;
-        if token.v == "meta.k8s.io/v1" && token.start.contains('/') { Ok(token) } else { Err(refuse()) }
-    }
-}
-
 /// One page of a list.
 pub(crate) struct Page {
     pub(crate) revision: u64,
@@ -245,22 +217,23 @@ fn snapshot_at(state: &State, target: &Target, revision: u64) -> Result<Snapshot
 /// Selects one page.
 pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) -> Result<Page, Error> {
     let selection = Selection::new(target, &options.label_selector, &options.field_selector)?;
-    let resume = options.continue_token.as_deref().map(Continue::decode).transpose()?;
+    let resume = options.continue_token.as_deref().map(PageToken::decode).transpose()?;
     let mut consistent = true;
     let snapshot = match &resume {
-        Some(token) => match u64::try_from(token.rv) {
-            Ok(revision) => snapshot_at(state, target, revision).map_err(|_gone| {
-                let fresh = Continue::encode(None, token.start.clone());
-                Error::expired(
-                    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
-                    Some(fresh),
-                )
-            })?,
-            Err(_newest) => {
+        Some(token) => {
+            if let Some(revision) = token.revision() {
+                snapshot_at(state, target, revision).map_err(|_gone| {
+                    let fresh = token.clone().at_newest().encode();
+                    Error::expired(
+                        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
+                        Some(fresh),
+                    )
+                })?
+            } else {
                 consistent = false;
                 snapshot(state, target)
             }
-        },
+        }
         None => match options.freshness() {
             Freshness::Latest => snapshot(state, target),
             Freshness::NotOlderThan(revision) => {
@@ -269,8 +242,9 @@ pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) 
             }
             Freshness::Exact(revision) => {
                 reach(state, revision).await?;
-                snapshot_at(state, target, revision)
-                    .map_err(|gone| Error::expired(format!("The resourceVersion for the provided list is too old: {gone}"), None))?
+                snapshot_at(state, target, revision).map_err(|gone| {
+                    Error::expired(format!("The resourceVersion for the provided list is too old: {gone}"), None)
+                })?
             }
         },
     };
@@ -290,7 +264,7 @@ pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) 
         }
         Ok(())
     };
-    match resume.as_ref().and_then(|token| token.start.split_once('/')) {
+    match resume.as_ref().map(PageToken::after) {
         Some((namespace, name)) => collect(&mut snapshot.range_after(namespace, name))?,
         None => match selection.only_name().filter(|_| !target.across_namespaces()) {
             Some(name) => collect(&mut snapshot.get(target.namespace(), name).into_iter())?,
@@ -298,10 +272,8 @@ pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) 
         },
     }
     let last = objects.last().filter(|_| more);
-    let next = last.map(|last| {
-        let start = format!("{}/{}", last.namespace, last.name);
-        Continue::encode(consistent.then_some(snapshot.revision), start)
-    });
+    let next =
+        last.map(|last| PageToken::new(consistent.then_some(snapshot.revision), &last.namespace, &last.name).encode());
     let remaining = last
         .filter(|_| selection.is_everything())
         .map(|last| snapshot.range_after(&last.namespace, &last.name).count());

@@ -1,12 +1,16 @@
-//! `/openapi/v3`: the index and a document for each group and version, made from the kinds' schemas.
+//! `/openapi/v3`: the index and a document for each group and version, made from the kinds' schemas; and `/openapi/v2`,
+//! made from those.
 //!
 //! kubectl reads them for `explain`, and to learn that the server validates fields itself (the `fieldValidation`
 //! parameter of every PATCH).
 
 mod common;
+mod gnostic;
 mod paths;
+mod v2;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
@@ -18,6 +22,17 @@ use crate::kind::Kind;
 pub struct OpenApi {
     index: Bytes,
     documents: BTreeMap<String, Document>,
+    /// Made when somebody asks: few clients do, and a server is to start in milliseconds.
+    v2: OnceLock<V2>,
+}
+
+/// The document of version 2 in both its forms.
+#[derive(Clone, Debug)]
+pub struct V2 {
+    /// Swagger 2.0.
+    pub json: Document,
+    /// The same, as gnostic writes it.
+    pub protobuf: Document,
 }
 
 /// One document.
@@ -43,17 +58,25 @@ impl OpenApi {
         }
         let documents: BTreeMap<String, Document> = groups
             .into_iter()
-            .map(|(path, kinds)| {
-                let body = Bytes::from(document(&kinds).to_string());
-                let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
-                (path, Document { body, hash: hex::encode_upper(digest) })
-            })
+            .map(|(path, kinds)| (path, Document::new(document(&kinds).to_string().into())))
             .collect();
         let entry = |(path, document): (&String, &Document)| {
             (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.hash)}))
         };
         let index = json!({"paths": documents.iter().map(entry).collect::<Map<_, _>>()});
-        Self { index: Bytes::from(index.to_string()), documents }
+        Self { index: Bytes::from(index.to_string()), documents, v2: OnceLock::new() }
+    }
+
+    /// The bodies of `/openapi/v2`.
+    pub fn v2(&self) -> &V2 {
+        self.v2.get_or_init(|| {
+            let documents = self.documents.values().filter_map(|one| serde_json::from_slice(&one.body).ok());
+            let document = v2::document(&documents.collect::<Vec<Value>>());
+            V2 {
+                json: Document::new(document.to_string().into()),
+                protobuf: Document::new(gnostic::document(&document).into()),
+            }
+        })
     }
 
     /// The body of `/openapi/v3`.
@@ -64,6 +87,13 @@ impl OpenApi {
     /// The document at `/openapi/v3/{path}`, for example `apis/berth.dev/v1alpha1` or `api/v1`.
     pub fn document(&self, path: &str) -> Option<&Document> {
         self.documents.get(path)
+    }
+}
+
+impl Document {
+    fn new(body: Bytes) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &body);
+        Self { body, hash: hex::encode_upper(digest) }
     }
 }
 

@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use crate::kind::DecodeProtobuf;
 
 pub use messages::{
-    binding, cluster_role, config_map, core_event, delete_options, event, lease, namespace, role, secret,
-    self_subject_access_review, self_subject_review, self_subject_rules_review, service_account, subject_access_review,
-    token_request, token_review,
+    binding, cluster_role, config_map, core_event, delete_options, event, lease, namespace, resource_quota, role,
+    secret, self_subject_access_review, self_subject_review, self_subject_rules_review, service_account,
+    subject_access_review, token_request, token_review,
 };
 
 /// The content type of Kubernetes protobuf.
@@ -80,6 +80,8 @@ enum Kind {
     TextMap,
     /// `map<string, bytes>`
     BinaryMap,
+    /// `map<string, Quantity>`: a message that is only a text.
+    QuantityMap,
     /// `map<string, ExtraValue>`: a message that is only a list of strings.
     PartMap(&'static Message),
     /// RFC 3339 with seconds.
@@ -138,7 +140,7 @@ impl Kind {
                 push(out, name, Value::Object(message.read(bytes, depth + 1)?));
                 None
             }
-            (Self::TextMap | Self::BinaryMap | Self::PartMap(_), Field::Bytes(bytes)) => {
+            (Self::TextMap | Self::BinaryMap | Self::QuantityMap | Self::PartMap(_), Field::Bytes(bytes)) => {
                 let (key, value) = self.entry(bytes, depth)?;
                 if let Some(map) = out.entry(name).or_insert_with(|| json!({})).as_object_mut() {
                     map.insert(key, value);
@@ -173,6 +175,10 @@ impl Kind {
         }
         let value = match self {
             Self::BinaryMap => base64(value),
+            Self::QuantityMap => {
+                let quantity = messages::QUANTITY.read(value, depth + 1)?;
+                quantity.get("string").cloned().unwrap_or_else(|| json!("0"))
+            }
             Self::PartMap(message) => {
                 let message = message.read(value, depth + 1)?;
                 message.get("items").cloned().unwrap_or_else(|| json!([]))

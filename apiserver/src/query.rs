@@ -1,5 +1,9 @@
 //! Query parameters of the verbs. Pure; unknown parameters are ignored, as Kubernetes does.
 
+mod page_token;
+
+pub use page_token::PageToken;
+
 use crate::error::Error;
 use crate::kind::{FieldError, FieldErrorReason};
 

@@ -13,11 +13,11 @@ use axum::routing::{any, get, post};
 use futures::FutureExt as _;
 use http::{HeaderName, HeaderValue, Method, header};
 
-use crate::auth::{authenticate, guard};
+use crate::auth::{authenticate, guard, unpack};
 use crate::error::Error;
 use crate::query::Query;
 use crate::server::State;
-use crate::{documents, objects, reviews, task};
+use crate::{documents, guard, objects, reviews, task};
 
 /// Until a response has begun: Kubernetes' default. The lines of a watch come after that.
 const REQUEST_SECONDS_MAX: u64 = 60;
@@ -43,6 +43,7 @@ pub(crate) fn routes(state: &Arc<State>) -> Router {
         .route("/healthz", get(healthz))
         .route("/healthz/{check}", get(healthz_one))
         .route("/metrics", get(metrics))
+        .route("/openapi/v2", get(documents::openapi_v2))
         .route("/openapi/v3", get(documents::openapi_index))
         .route("/openapi/v3/", get(documents::openapi_index))
         .route("/openapi/v3/{*path}", get(documents::openapi_document))
@@ -57,9 +58,17 @@ pub(crate) fn routes(state: &Arc<State>) -> Router {
         .with_state(Arc::clone(state))
 }
 
-/// Only callers with a valid credential, except for public paths.
+/// Only callers with a valid credential, except for public paths, and each only as much as the limits say.
 pub(crate) fn authenticated(state: &Arc<State>, routes: Router) -> Router {
-    routes.layer(from_fn_with_state(Arc::clone(state), authenticate))
+    routes
+        .layer(from_fn_with_state(Arc::clone(state), guard::admit))
+        .layer(from_fn_with_state(Arc::clone(state), authenticate))
+        .layer(from_fn(unpack))
+}
+
+/// For parts of this process.
+pub(crate) fn from_inside(state: &Arc<State>, routes: Router) -> Router {
+    routes.layer(from_fn_with_state(Arc::clone(state), guard::admit_from_inside))
 }
 
 /// Only who may, as far as the path tells; requests for resources are authorised by their handler.

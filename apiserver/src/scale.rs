@@ -78,11 +78,11 @@ pub(crate) fn put(kind: &Kind, object: &Value, scale: &Value) -> Result<Proposal
         place = map.entry(step).or_insert_with(|| Value::Object(Map::new()));
     }
     *place = replicas.into();
-    // The revision and uid that the caller saw are preconditions, as on the object itself.
+    // The revision and uid that the caller saw are preconditions, as on the object itself. Who names no revision does not
+    // mind what others have written meanwhile.
     for field in ["resourceVersion", "uid"] {
-        if let Some(seen) = scale.pointer(&format!("/metadata/{field}")).filter(|seen| seen.is_string()) {
-            object["metadata"][field] = seen.clone();
-        }
+        let seen = scale.pointer(&format!("/metadata/{field}")).filter(|seen| seen.is_string());
+        object["metadata"][field] = seen.cloned().unwrap_or(Value::Null);
     }
     Ok(Proposal::of(object))
 }

@@ -1,10 +1,13 @@
 //! The TLS listener: HTTP/1.1 and HTTP/2 by ALPN, upgrades, bounds, and a clean end.
 
+mod draining;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use futures::future;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
@@ -14,35 +17,63 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use self::draining::Draining;
 use crate::auth::ClientCertificate;
 
-/// One connection costs a file descriptor and some 100 KiB; 4096 stays below the usual limit of both.
-const CONNECTIONS_MAX: usize = 4096;
 /// A handshake is two round trips; ten seconds allow for a very bad line and no more for somebody who only connects.
 const HANDSHAKE_SECONDS_MAX: u64 = 10;
-/// How long a client may take to send its headers, and an HTTP/1.1 connection may idle between requests: longer than
+/// How long a client may take from the handshake until its first request is complete: who opens connections and trickles
+/// into them holds each for no longer than that.
+const FIRST_REQUEST_SECONDS_MAX: u64 = 20;
+/// How long a client may take to send later headers, and an HTTP/1.1 connection may idle between requests: longer than
 /// the 90 s that Go's clients keep an idle connection, so that they close first.
 const HEADER_SECONDS_MAX: u64 = 100;
 /// Kubernetes' own number, so that a client's many watches fit on one connection.
 const STREAMS_MAX: u32 = 250;
-/// What running requests get when the server stops; watches are ended at once.
-const DRAIN_SECONDS_MAX: u64 = 10;
+/// How many connections there may be and how long they are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Connections at a time; who comes later waits in the kernel's queue. One costs a file descriptor and some
+    /// 100 KiB; 4096 stays below the usual limit of both.
+    pub connections: usize,
+    /// How long a write may wait for a client that does not read before the connection is cut.
+    pub write: Duration,
+    /// What running requests get when the server stops; watches are ended at once.
+    pub drain: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connections: 4096, write: Duration::from_mins(1), drain: Duration::from_secs(10) }
+    }
+}
 
 /// Where a request came from, as a request extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Serves until `shutdown`; then stops accepting, lets running requests end (at most ten seconds) and returns.
-///
-/// Watches end because their handlers see the same token; see `Server::builder`.
+/// Serves with the usual [`Patience`]: see [`serve_with`].
 pub async fn serve(
     listener: TcpListener,
     tls: rustls::ServerConfig,
     router: Router,
     shutdown: CancellationToken,
 ) -> std::io::Result<()> {
+    serve_with(listener, tls, router, shutdown, Patience::default()).await
+}
+
+/// Serves until `shutdown`; then stops accepting, lets running requests end and returns.
+///
+/// Watches end because their handlers see the same token; see `Server::builder`.
+pub async fn serve_with(
+    listener: TcpListener,
+    tls: rustls::ServerConfig,
+    router: Router,
+    shutdown: CancellationToken,
+    patience: Patience,
+) -> std::io::Result<()> {
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let permits = Arc::new(Semaphore::new(patience.connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -69,13 +100,16 @@ pub async fn serve(
         let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
         connections.spawn(async move {
             let _permit = permit;
-            connection(acceptor, stream, peer, router, watcher).await;
+            connection(acceptor, stream, peer, router, watcher, patience.write).await;
         });
     }
     drop(listener);
-    let drained = tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS_MAX), graceful.shutdown()).await;
+    let drained = tokio::time::timeout(patience.drain, graceful.shutdown()).await;
     if drained.is_err() {
-        tracing::warn!(seconds = DRAIN_SECONDS_MAX, "connections still busy at the end of the drain time are cut");
+        tracing::warn!(
+            seconds = patience.drain.as_secs(),
+            "connections still busy at the end of the drain time are cut"
+        );
     }
     connections.shutdown().await;
     Ok(())
@@ -95,6 +129,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
+    write_patience: Duration,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "no delay could not be set");
@@ -107,7 +142,10 @@ async fn connection(
     };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.and_then(|der| ClientCertificate::read(der));
+    let spoken = CancellationToken::new();
+    let speaks = spoken.clone();
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        speaks.cancel();
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(Peer(peer));
         if let Some(certificate) = &certificate {
@@ -128,8 +166,20 @@ async fn connection(
         // A dead peer under a silent watch is noticed by pings, as Kubernetes does it.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15));
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(serving).await {
-        tracing::debug!(error = %error, %peer, "connection ended with an error");
+    let stream = TokioIo::new(Draining::new(stream, write_patience));
+    let serving = watcher.watch(builder.serve_connection_with_upgrades(stream, service).into_owned());
+    let first_is_late = async {
+        let first = tokio::time::timeout(Duration::from_secs(FIRST_REQUEST_SECONDS_MAX), spoken.cancelled()).await;
+        if first.is_ok() {
+            future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::debug!(%error, %peer, "connection ended with an error");
+            }
+        }
+        () = first_is_late => tracing::debug!(%peer, "no request came in time"),
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{Extension, Router};
 use prometheus::Registry;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -14,16 +13,15 @@ use crate::auth::rbac::{self, Rbac};
 use crate::auth::{AdministratorsOnly, Authenticator, Authorizer, Certificates, Identity, StoredTokens};
 use crate::clock::Clock;
 use crate::discovery::Discovery;
+use crate::guard::{Guard, Limits};
 use crate::health::{Check, Health};
 use crate::kinds::Kinds;
 use crate::metrics::Metrics;
 use crate::openapi::OpenApi;
+use crate::quota::{Evaluator, Ledger};
 use crate::schema::Schema;
 use crate::store::Store;
-use crate::{definitions, gc, namespaces, reviews, router, service_accounts};
-
-/// All watches of a server together: each holds a task's worth of memory (some 10 KiB) and a place in a connection.
-const WATCHES_MAX: usize = 8192;
+use crate::{definitions, gc, namespaces, quota, reviews, router, service_accounts};
 
 /// Why a server cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +63,8 @@ pub(crate) struct State {
     pub(crate) metrics: Metrics,
     pub(crate) discovery: Discovery,
     pub(crate) openapi: OpenApi,
-    pub(crate) watches: Arc<Semaphore>,
+    pub(crate) guard: Guard,
+    pub(crate) ledger: Ledger,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -87,6 +86,8 @@ pub struct Builder {
     roles: Vec<DefaultRole>,
     ca: Option<String>,
     checks: Vec<Check>,
+    evaluators: Vec<Arc<dyn Evaluator>>,
+    limits: Limits,
     shutdown: CancellationToken,
 }
 
@@ -139,6 +140,20 @@ impl Builder {
         self
     }
 
+    /// Adds something that quotas can limit besides the number of objects.
+    #[must_use]
+    pub fn evaluator(mut self, evaluator: Arc<dyn Evaluator>) -> Self {
+        self.evaluators.push(evaluator);
+        self
+    }
+
+    /// How much callers may ask for; [`Limits::default`] otherwise.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
     /// When this is cancelled, watches end and [`Server::run`] returns.
     #[must_use]
     pub fn shutdown(mut self, token: CancellationToken) -> Self {
@@ -161,6 +176,7 @@ impl Builder {
             discovery.push(row);
         }
         discovery.add_part("", "v1", "serviceaccounts", token_part());
+        let guard = Guard::new(self.limits, &self.registry, self.shutdown.clone())?;
         let metrics = Metrics::register(self.registry)?;
         let account_tokens = service_accounts::Tokens::new(self.store.clone(), &self.kinds, self.clock.clone());
         let mut authenticators: Vec<Arc<dyn Authenticator>> = vec![Arc::new(Certificates(self.clock.clone()))];
@@ -196,7 +212,8 @@ impl Builder {
                 ca: self.ca,
                 health: Health::new(self.checks),
                 metrics,
-                watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+                guard,
+                ledger: Ledger::new(self.evaluators),
                 shutdown: self.shutdown,
             }),
         })
@@ -217,6 +234,8 @@ impl Server {
             roles: defaults::roles(),
             ca: None,
             checks: Vec::new(),
+            evaluators: Vec::new(),
+            limits: Limits::default(),
             shutdown: CancellationToken::new(),
         }
     }
@@ -230,6 +249,7 @@ impl Server {
     /// The API for a part of this process, which acts as `identity`: no socket, no token.
     pub fn local(&self, identity: Identity) -> Router {
         let routes = router::guarded(&self.state, router::routes(&self.state));
+        let routes = router::from_inside(&self.state, routes);
         router::outer(&self.state, routes).layer(Extension(identity))
     }
 
@@ -262,7 +282,8 @@ impl Server {
         namespaces::ensure_defaults(&self.state).await?;
         rbac::reconcile(&self.state, &self.state.roles).await?;
         definitions::publish(&self.state).await?;
-        tokio::join!(gc::run(&self.state), rbac::aggregate(&self.state), service_accounts::keep_defaults(&self.state),);
+        let state = &self.state;
+        tokio::join!(gc::run(state), quota::run(state), rbac::aggregate(state), service_accounts::keep_defaults(state));
         Ok(())
     }
 }

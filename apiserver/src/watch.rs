@@ -3,6 +3,8 @@
 //! The lines of the usual watch (whole objects as JSON) were encoded once when the change was committed; every watcher
 //! sends the same bytes. An expired start is told in the stream, because some clients never relist on an HTTP 410.
 
+mod socket;
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,12 +16,12 @@ use bytes::Bytes;
 use futures::stream;
 use http::{HeaderValue, header};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::freshness;
+use crate::guard::Held;
 use crate::kind::Kind;
 use crate::negotiation::{Media, Shape};
 use crate::objects::{self, Call};
@@ -42,16 +44,14 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const LIFE_SECONDS_MAX: u64 = 24 * 3600;
 
 /// GET with `watch=true`.
-pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, Error> {
+pub(crate) async fn start(state: &Arc<State>, call: Call) -> Result<Response, Error> {
     let wish = call.wish()?;
     if wish.accepted.media == Media::Yaml {
         return Err(Error::not_acceptable());
     }
     let options = ListOptions { watch: true, ..ListOptions::parse(&call.query)? };
     let selection = Selection::new(&call.target, &options.label_selector, &options.field_selector)?;
-    let permit = Arc::clone(&state.watches)
-        .try_acquire_owned()
-        .map_err(|_full| Error::too_many("this server has as many watches as it may; try again later", 5))?;
+    let permit = state.guard.watch(&call.identity)?;
     let kind_id = state.kinds.store_id(call.target.index);
     let resume = options.resource_version.filter(|revision| *revision > 0);
     // Kubernetes' defaults: a client that names no revision and takes bookmarks gets the initial state and its end.
@@ -107,6 +107,9 @@ pub(crate) async fn start(state: &Arc<State>, call: &Call) -> Result<Response, E
         _permit: permit,
         _open: Open(gauge),
     };
+    if socket::is_asked(&call.parts.headers) {
+        return socket::upgrade(call.parts, stream, state.guard.limits().reader_patience).await;
+    }
     let body = Body::from_stream(stream::unfold(stream, |mut stream| async move {
         let line = stream.next().await?;
         Some((Ok::<_, Infallible>(line), stream))
@@ -152,23 +155,33 @@ struct Stream {
     next_bookmark: Instant,
     end: Instant,
     shutdown: CancellationToken,
-    _permit: OwnedSemaphorePermit,
+    _permit: Held,
     _open: Open,
 }
 
 impl Stream {
     /// The next lines; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
+        if self.ready().await { self.gather() } else { None }
+    }
+
+    /// The next line; `None` at the end. Dropping the future loses nothing.
+    async fn next_line(&mut self) -> Option<Bytes> {
+        if self.ready().await { self.pending.pop_front() } else { None }
+    }
+
+    /// Waits until something is pending; false at the end.
+    async fn ready(&mut self) -> bool {
         loop {
             self.fill();
-            if let Some(lines) = self.gather() {
-                return Some(lines);
+            if !self.pending.is_empty() {
+                return true;
             }
-            let watch = self.watch.as_mut()?;
+            let Some(watch) = self.watch.as_mut() else { return false };
             tokio::select! {
                 biased;
-                () = self.shutdown.cancelled() => return None,
-                () = sleep_until(self.end) => return None,
+                () = self.shutdown.cancelled() => return false,
+                () = sleep_until(self.end) => return false,
                 () = sleep_until(self.next_bookmark), if self.bookmarks => {
                     let revision = watch.revision();
                     self.next_bookmark = next_bookmark(Instant::now(), self.end);

@@ -19,7 +19,7 @@ use crate::query::{WriteOptions, resource_version};
 use crate::respond::{self, encode};
 use crate::server::State;
 use crate::store::{self, Key, Object, Write};
-use crate::{apply_patch, decode, namespaces, patch as patches, scale};
+use crate::{apply_patch, decode, namespaces, patch as patches, quota, scale};
 
 /// How often a write that names no revision is tried again when others write in between: Kubernetes' number.
 const ATTEMPTS_MAX: usize = 5;
@@ -110,6 +110,7 @@ async fn create_once(
     judge(context, Operation::Create, None, &name, None, &mut object).await?;
     let managed_fields = owners.decide(context, None, &object, || apply::entries(None, sent));
     ownership::put(&mut object, managed_fields);
+    let _room = quota::claim(state, target, &name, None, &object)?;
     let key = Key::new(state.kinds.store_id(target.index), target.namespace(), name.as_str());
     if options.dry_run {
         if state.store.get(&key).is_some() {
@@ -365,6 +366,7 @@ async fn settle(
     let gone = admission::is_being_deleted(&new)
         && admission::finalizers(&new).is_empty()
         && !(namespaces::is_namespace(kind) && namespaces::has_finalizers(&new));
+    let _room = if gone { None } else { quota::claim(state, target, name, Some(old), &new)? };
     if options.dry_run {
         return Ok(Written { status: StatusCode::OK, body: encode(&new)?, warnings });
     }

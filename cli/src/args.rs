@@ -1,9 +1,13 @@
 //! The command line: every command, option and environment variable there is.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use limits::Limits;
 
 /// Berth runs applications: describe them in YAML, and it builds, places, runs and routes them.
 #[derive(Debug, Parser)]
@@ -176,6 +180,8 @@ pub(crate) struct Server {
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,controller=debug`
     #[arg(long, env = "BERTH_LOG", value_name = "LEVEL", default_value = "info")]
     pub(crate) log: String,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 #[derive(Debug, Args)]

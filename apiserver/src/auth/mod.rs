@@ -11,6 +11,7 @@ mod identity;
 mod impersonate;
 pub mod rbac;
 mod rule;
+mod websocket;
 
 pub use authenticate::{Authenticator, require};
 pub(crate) use authenticate::{StoredTokens, authenticate, bearer};
@@ -21,6 +22,7 @@ pub use identity::{
     ADMINS, ANONYMOUS, AUTHENTICATED, Identity, Impersonator, Origin, SERVICE_ACCOUNT_PREFIX, Scope, UNAUTHENTICATED,
 };
 pub use rule::Rule;
+pub(crate) use websocket::unpack;
 
 use futures::future::BoxFuture;
 

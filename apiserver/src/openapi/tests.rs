@@ -128,3 +128,57 @@ fn documents_are_the_same_every_time() {
     let hash = || OpenApi::new(&core_kinds::all()).document("api/v1").unwrap().hash.clone();
     assert_eq!(hash(), hash());
 }
+
+fn old_document() -> Value {
+    let documents: Vec<Value> = documents().into_iter().map(|(_, document)| document).collect();
+    v2::document(&documents)
+}
+
+#[test]
+fn nothing_in_the_old_document_breaks_those_who_read_it() {
+    let document = old_document();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    assert!(found.len() > 10, "{found:?}");
+    for reference in found {
+        assert!(reference.starts_with("#/definitions/"), "{reference}");
+        assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+    }
+    for (name, definition) in document["definitions"].as_object().unwrap() {
+        // One such name is enough for Argo CD to give up on everything.
+        assert!(!name.contains('/'), "{name}");
+        for word in ["anyOf", "oneOf", "nullable", "allOf"] {
+            assert!(
+                !definition.to_string().contains(&format!("\"{word}\":")),
+                "{name} has {word}, which Swagger has not"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_shared_definition_names_all_versions_it_is_used_in() {
+    let options = &old_document()["definitions"]["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"];
+    let versions = options["x-kubernetes-group-version-kind"].as_array().unwrap();
+    for (group, version) in [("", "v1"), ("berth.dev", "v1"), ("coordination.k8s.io", "v1")] {
+        let wanted = json!({"group": group, "version": version, "kind": "DeleteOptions"});
+        assert_eq!(versions.iter().filter(|known| **known == wanted).count(), 1, "{versions:?}");
+    }
+}
+
+#[test]
+fn parameters_and_bodies_stand_where_swagger_has_them() {
+    let document = old_document();
+    let path = &document["paths"]["/apis/berth.dev/v1/namespaces/{namespace}/namespaces/{name}"];
+    let patch = &path["patch"];
+    let parameters = patch["parameters"].as_array().unwrap();
+    let body = json!({"name": "body", "in": "body", "required": true,
+        "schema": {"$ref": "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.Patch"}});
+    assert_eq!(parameters[0], body);
+    let dry = parameters.iter().find(|parameter| parameter["name"] == "fieldValidation").unwrap();
+    assert_eq!((&dry["in"], &dry["type"]), (&json!("query"), &json!("string")));
+    assert_eq!(path["parameters"][0]["type"], "string");
+    assert!(patch["consumes"].as_array().unwrap().contains(&json!("application/merge-patch+json")));
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Namespace");
+    assert_eq!(patch["responses"]["200"]["schema"]["$ref"].as_str().unwrap().rsplit('.').next(), Some("Namespace"));
+}

@@ -78,6 +78,12 @@ static CONFIG_MAP: Message = Message(&[
     (4, "immutable", OptionalBoolean),
 ]);
 
+static RESOURCE_QUOTA: Message =
+    Message(&[(1, "metadata", Part(&META)), (2, "spec", Part(&QUOTA_SPEC)), (3, "status", Part(&QUOTA_STATUS))]);
+static QUOTA_SPEC: Message = Message(&[(1, "hard", Kind::QuantityMap), (2, "scopes", Texts)]);
+static QUOTA_STATUS: Message = Message(&[(1, "hard", Kind::QuantityMap), (2, "used", Kind::QuantityMap)]);
+pub(super) static QUANTITY: Message = Message(&[(1, "string", Text)]);
+
 static REFERENCE: Message = Message(&[
     (1, "kind", Text),
     (2, "namespace", Text),
@@ -225,6 +231,8 @@ decoders! {
     secret SECRET
     /// `v1 ConfigMap`
     config_map CONFIG_MAP
+    /// `v1 ResourceQuota`
+    resource_quota RESOURCE_QUOTA
     /// `v1 Event`
     core_event CORE_EVENT
     /// `events.k8s.io/v1 Event`

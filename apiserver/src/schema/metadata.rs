@@ -95,7 +95,7 @@ pub fn name_problem(rule: NameRule, name: &str) -> Option<String> {
 /// Checks `metadata` of `object`, a new state of an object of `kind`; `old` is the stored state on update. Types are
 /// the schema's business.
 pub fn validate(kind: &Kind, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+    let mut errors = super::bounds::check(object);
     let metadata = &object["metadata"];
     let text = |name: &str| metadata[name].as_str().filter(|text| !text.is_empty());
     let mut report = |field: &str, reason: FieldErrorReason, message: String| {

@@ -1,5 +1,6 @@
 //! Structural OpenAPI v3 schemas: defaults, pruning, validation and CEL rules, as a Kubernetes API server applies them.
 
+mod bounds;
 mod check;
 mod default;
 mod format;

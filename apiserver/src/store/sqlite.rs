@@ -134,6 +134,7 @@ async fn lock(path: &Path, patience: Duration) -> Result<std::fs::File, BackendE
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "objects", include_str!("../../../migrations/sqlite/0001_objects.sql")),
     (2, "roles", include_str!("../../../migrations/sqlite/0002_roles.sql")),
+    (3, "quotas", include_str!("../../../migrations/sqlite/0003_quotas.sql")),
 ];
 
 fn migrator() -> Migrator {

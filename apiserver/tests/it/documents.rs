@@ -131,7 +131,32 @@ async fn openapi_documents_are_addressed_by_their_hash() {
     let old = world.get("/openapi/v3/apis/example.dev/v1?hash=OLD").await;
     assert_eq!((old.status.as_u16(), old.header("location")), (301, address));
     world.get("/openapi/v3/apis/nowhere.dev/v1").await.expect(404);
-    world.get("/openapi/v2").await.expect(404);
+}
+
+#[tokio::test]
+async fn the_old_openapi_comes_in_both_its_forms() {
+    let world = World::new().await;
+    let json = world.get("/openapi/v2").await;
+    assert_eq!((json.header("content-type"), json.header("vary")), ("application/json", "Accept"));
+    let etag = format!("If-None-Match: {}", json.header("etag"));
+    let document = json.expect(200);
+    assert_eq!(document["swagger"], "2.0");
+    assert_eq!(
+        document["definitions"]["dev.example.v1.Widget"]["x-kubernetes-group-version-kind"],
+        json!([{"group": "example.dev", "version": "v1", "kind": "Widget"}])
+    );
+    assert_eq!(world.send("GET", "/openapi/v2", &[&etag], "").await.status, 304);
+    for asked in ["spec.v2@v1.0", "spec.v2.v1.0"] {
+        let accept = format!("Accept: application/com.github.proto-openapi.{asked}+protobuf");
+        let answer = world.send("GET", "/openapi/v2?timeout=32s", &[&accept], "").await;
+        assert_eq!(
+            answer.header("content-type"),
+            "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+            "Go cannot read the other name"
+        );
+        assert!(answer.text.starts_with("\n\u{3}2.0\u{12}"), "field 1 is the version, field 2 the info");
+        assert_ne!(format!("If-None-Match: {}", answer.header("etag")), etag);
+    }
 }
 
 #[tokio::test]

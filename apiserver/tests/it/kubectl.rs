@@ -116,7 +116,7 @@ impl Kubectl {
     }
 }
 
-fn widget(size: i64) -> Value {
+pub(crate) fn widget(size: i64) -> Value {
     json!({
         "apiVersion": "example.dev/v1", "kind": "Widget",
         "metadata": {"name": "web", "labels": {"tier": "front"}},
@@ -125,7 +125,7 @@ fn widget(size: i64) -> Value {
 }
 
 /// Lines of a table without the ages, which depend on the machine.
-fn cells(table: &str) -> Vec<Vec<&str>> {
+pub(crate) fn cells(table: &str) -> Vec<Vec<&str>> {
     table.lines().map(|line| line.split_whitespace().collect()).collect()
 }
 

@@ -4,14 +4,19 @@
 
 mod access;
 mod apply;
+mod browsers;
 mod collection;
 mod documents;
+mod guard;
 mod helm;
 mod kube_rs;
 mod kubectl;
 mod kubectl_access;
+mod kubectl_verbs;
 mod lists;
 mod objects;
+mod properties;
+mod quotas;
 mod server_side;
 mod sockets;
 mod watches;

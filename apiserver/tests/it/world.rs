@@ -246,7 +246,11 @@ impl World {
         let authorization = format!("Authorization: Bearer {}", self.token);
         let mut all = vec![authorization.as_str()];
         all.extend(headers);
-        let response = self.open("GET", path, &all, Body::empty()).await;
+        self.watch_as_is(path, &all).await
+    }
+
+    pub(crate) async fn watch_as_is(&self, path: &str, headers: &[&str]) -> Lines {
+        let response = self.open("GET", path, headers, Body::empty()).await;
         assert_eq!(response.status(), 200);
         Lines { body: Box::pin(response.into_body().into_data_stream()), buffer: Vec::new() }
     }

@@ -9,6 +9,7 @@ use apiserver::kind::{FieldError, FieldErrorReason, Kind};
 /// All kinds, in the order in which they are numbered.
 pub(crate) fn registered() -> anyhow::Result<Kinds> {
     let mut kinds = apiserver::core_kinds::all();
+    kinds.push(apiserver::definitions::kind());
     for entry in crds::KINDS {
         let crd = (entry.crd)();
         let mut kind =

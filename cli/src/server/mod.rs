@@ -6,16 +6,19 @@ mod database;
 mod election;
 mod kinds;
 mod logging;
+mod measures;
 mod migrate;
 mod office;
 mod parts;
 mod roles;
+mod stopping;
 mod term;
 pub(crate) mod user;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::clock::Clock;
@@ -47,6 +50,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         mut host,
         source_network,
         log,
+        limits,
     } = options;
     start_logging(&log)?;
     if !crds::names::is_host(&platform_domain) {
@@ -56,7 +60,8 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         ));
     }
     private_folder(&data).with_context(|| format!("cannot make {} a folder of this user alone", data.display()))?;
-    let shutdown = signals::shutdown()?;
+    let told = signals::shutdown()?;
+    let shutdown = stopping::after(&told, limits.shutdown_delay());
     let clock = Clock::system();
     let registry = prometheus::Registry::new();
 
@@ -84,6 +89,9 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))
         .roles(roles::all())
         .ca(pki.ca_pem.as_str())
+        .readiness("shutdown", stopping::check(&told))
+        .limits(limits.of_callers())
+        .evaluator(Arc::new(measures::Applications))
         .build()
         .context("cannot put the server together")?;
     admin::write_kubeconfig(&data, &server_url(listen), &pki.ca_pem, &store.tokens()).await?;
@@ -113,7 +121,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         result
     });
     tracing::info!(address = %listen, "the API is served");
-    let served = apiserver::serve(listener, tls, routes, ended).await;
+    let served = apiserver::serve_with(listener, tls, routes, ended, limits.of_connections()).await;
     // However serving ended, everything else ends with it.
     shutdown.cancel();
     leading.await.context("the controller stopped badly")?.context("the controller stopped badly")??;

@@ -114,6 +114,7 @@ async fn check(connection: &mut PgConnection) -> Result<(), BackendError> {
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "objects", include_str!("../../../../migrations/postgres/0001_objects.sql")),
     (2, "roles", include_str!("../../../../migrations/postgres/0002_roles.sql")),
+    (3, "quotas", include_str!("../../../../migrations/postgres/0003_quotas.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -1,6 +1,6 @@
 # An index of what can be done here. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help up down build images test soak check lint generate bench
+.PHONY: help up down build images test soak check lint generate bench fuzz
 
 help: ## List these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,3 +34,6 @@ generate: ## Write the generated files: crds/*.yaml
 
 bench: ## Measure Berth beside its peers; writes bench/results/latest.json
 	@scripts/bench
+
+fuzz: ## Look for bytes that break the API server's parsers (FUZZ=name, FUZZ_SECONDS=60)
+	@scripts/fuzz

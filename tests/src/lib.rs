@@ -10,6 +10,7 @@ mod kubectl;
 mod load;
 mod platform;
 mod repository;
+mod server;
 mod traces;
 mod wait;
 
@@ -17,6 +18,7 @@ pub use dice::Dice;
 pub use load::{Load, Report};
 pub use platform::{Platform, Program};
 pub use repository::{Repositories, examples};
+pub use server::{Database, Server};
 pub use wait::{until, within};
 
 use std::path::PathBuf;

@@ -203,8 +203,8 @@ mod tests {
         let text = Bytes::from(vec![b'x'; 1 << 20]);
         let mut body = readers.follow(Response::new(Body::from(text.clone()))).into_body();
         body.frame().await.unwrap().unwrap();
-        tokio::time::advance(Duration::from_secs(11)).await;
         assert!(!text.is_unique());
+        tokio::time::advance(Duration::from_secs(11)).await;
         readers.evict();
         assert!(text.is_unique(), "its memory is free although the client still holds the response");
         assert!(body.frame().await.unwrap().is_err());

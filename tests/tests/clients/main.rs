@@ -1,0 +1,44 @@
+//! Real clients of Kubernetes against a real server: what works with a cluster works with Berth.
+//!
+//! Each client is a script in `tests/clients` that does what its users do and asserts what comes back.
+
+mod examples;
+mod script;
+
+use e2e::{Database, Server};
+
+/// The whole suite on one database.
+macro_rules! suite {
+    ($database:expr) => {
+        use super::*;
+
+        #[tokio::test]
+        async fn the_official_python_client() -> anyhow::Result<()> {
+            script::python($database, "official.py").await
+        }
+
+        #[tokio::test]
+        async fn kr8s() -> anyhow::Result<()> {
+            script::python($database, "with_kr8s.py").await
+        }
+
+        #[tokio::test]
+        async fn lightkube() -> anyhow::Result<()> {
+            script::python($database, "with_lightkube.py").await
+        }
+
+        #[tokio::test]
+        async fn the_official_javascript_client() -> anyhow::Result<()> {
+            script::node($database, "client.mjs").await
+        }
+    };
+}
+
+mod sqlite {
+    suite!(Database::Sqlite);
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_stops() -> anyhow::Result<()> {
+    Server::start(Database::Sqlite, &[]).await?.stop().await
+}

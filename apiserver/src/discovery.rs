@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::definitions;
 use crate::kind::{Kind, Scope};
 
 /// One row of discovery. Kinds bring their own; what is served without being a kind (reviews) is added by hand.
@@ -74,6 +75,8 @@ impl Aggregated {
 
 /// What can be done with every kind.
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// What can be done with what only the server writes.
+const READ_VERBS: [&str; 3] = ["get", "list", "watch"];
 /// What can be done with a subresource.
 const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
@@ -110,7 +113,7 @@ impl Resource {
             plural: kind.plural.clone(),
             singular: kind.singular.clone(),
             scope: kind.scope,
-            verbs: strings(&VERBS),
+            verbs: if definitions::is_definition(kind) { strings(&READ_VERBS) } else { strings(&VERBS) },
             short_names: kind.short_names.clone(),
             categories: kind.categories.clone(),
             subresources,

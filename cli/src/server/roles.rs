@@ -49,7 +49,15 @@ pub(crate) fn all() -> Vec<DefaultRole> {
         // Kubernetes' own role, which is made before these, is a part of the owner's too.
         DefaultRole::new("edit", Vec::new()).gathered_by(&["owner"]),
         DefaultRole::new("berth:aggregate-to-admin", vec![Rule::on(group, MADE, &WRITE)]).gathered_by(&["admin"]),
-        DefaultRole::new("berth:catalogue", vec![Rule::on(group, OFFERED, &READ)]).given_to(&[AUTHENTICATED]),
+        // Which kinds there are is no secret: clients learn them from their definitions.
+        DefaultRole::new(
+            "berth:catalogue",
+            vec![
+                Rule::on(group, OFFERED, &READ),
+                Rule::on(&["apiextensions.k8s.io"], &["customresourcedefinitions"], &READ),
+            ],
+        )
+        .given_to(&[AUTHENTICATED]),
         DefaultRole::new(
             "berth:actions",
             vec![Rule::on_paths(ACTIONS_READ, &["get"]), Rule::on_paths(ACTIONS_WRITE, &["post"])],

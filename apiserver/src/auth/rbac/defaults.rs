@@ -84,7 +84,9 @@ pub fn roles() -> Vec<DefaultRole> {
     let read_and_write: Vec<&str> = READ.into_iter().chain(WRITE).collect();
     let view = vec![
         Rule::on(&[""], &["configmaps", "events", "namespaces", "serviceaccounts"], &READ),
-        Rule::on(&[""], &["limitranges", "pods", "pods/log", "pods/status", "resourcequotas"], &READ),
+        // What a project may hold is said by administrators, and read by everybody in it.
+        Rule::on(&[""], &["resourcequotas", "resourcequotas/status"], &READ),
+        Rule::on(&[""], &["limitranges", "pods", "pods/log", "pods/status"], &READ),
         Rule::on(&["metrics.k8s.io"], &["pods"], &READ),
         Rule::on(&["events.k8s.io"], &["events"], &READ),
     ];

@@ -59,7 +59,10 @@ impl Office {
 
     /// Puts itself before a server's own routes.
     pub(crate) fn before(&self, routes: Router) -> Router {
-        routes.layer(axum::middleware::from_fn_with_state(self.clone(), direct))
+        // As a fallback, so that a request comes here before a route has left the parts of its path on it: those would be
+        // counted among the parts of the route that it is led to.
+        let own = Router::new().fallback_service(routes);
+        own.layer(axum::middleware::from_fn_with_state(self.clone(), direct))
     }
 
     fn routes(&self) -> Option<Router> {
@@ -147,6 +150,38 @@ fn unavailable(message: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_the_leader_serves_sees_its_own_path_only_and_all_else_stays() {
+        use axum::extract::Path;
+        use axum::routing::any;
+
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let folder = tempfile::tempdir().unwrap();
+        let pki = apiserver::pki::load_or_create(folder.path(), &[], &apiserver::clock::Clock::system()).unwrap();
+        let (leader, led) = watch::channel(None);
+        let office = Office::new(led, &pki.ca_pem).unwrap();
+        let own =
+            Router::new().route("/api/{*path}", any(|Path(path): Path<String>| async move { format!("own {path}") }));
+        let routes = office.before(own);
+        let ask = async |path: &str| {
+            let request = http::Request::get(path).body(Body::empty()).unwrap();
+            let response = routes.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let (status, _) = ask("/api/paas/nodes/a").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "nobody leads");
+        assert_eq!(ask("/api/v1/nodes").await, (StatusCode::OK, "own v1/nodes".to_owned()));
+        let node = any(|Path(name): Path<String>| async move { format!("the node {name}") });
+        office.occupy(Some(Router::new().route("/api/paas/nodes/{name}", node)));
+        assert_eq!(ask("/api/paas/nodes/a").await, (StatusCode::OK, "the node a".to_owned()));
+        office.occupy(None);
+        // Nobody listens there.
+        leader.send_replace(Some("https://127.0.0.1:1".to_owned()));
+        assert_eq!(ask("/api/paas/nodes/a").await.0, StatusCode::SERVICE_UNAVAILABLE);
+    }
 
     #[test]
     fn what_asks_a_node_goes_to_the_leader() {

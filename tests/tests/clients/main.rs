@@ -28,6 +28,11 @@ macro_rules! suite {
         }
 
         #[tokio::test]
+        async fn an_operator_of_kopf() -> anyhow::Result<()> {
+            script::python($database, "with_kopf.py").await
+        }
+
+        #[tokio::test]
         async fn the_official_javascript_client() -> anyhow::Result<()> {
             script::node($database, "client.mjs").await
         }

@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
-use crate::{berth, until, within};
+use crate::{berth, root, until, within};
 
 /// Where a server keeps its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Database {
     /// A file in the server's folder.
     Sqlite,
+    /// A database of its own in the tests' cluster.
+    Postgres,
 }
 
 /// A running server. It ends with this value.
@@ -21,6 +23,29 @@ pub struct Server {
     folder: tempfile::TempDir,
     process: Child,
     address: String,
+    /// The address of the database that was made for it.
+    made: Option<String>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already; then there is nothing to kill.
+        drop(self.process.start_kill());
+        if let Some(made) = self.made.take()
+            && let Err(error) = postgres(&["drop", &made])
+        {
+            eprintln!("a database is left behind: {error:#}");
+        }
+    }
+}
+
+/// Runs `scripts/postgres`.
+fn postgres(arguments: &[&str]) -> anyhow::Result<String> {
+    let output = std::process::Command::new(root().join("scripts/postgres")).args(arguments).output()?;
+    if !output.status.success() {
+        bail!("scripts/postgres {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 impl Server {
@@ -32,11 +57,15 @@ impl Server {
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(berth());
         command.args(["server", "--data"]).arg(folder.path().join("data")).args(["--listen", &address]).args(options);
-        match database {
-            Database::Sqlite => {}
+        let made = match database {
+            Database::Sqlite => None,
+            Database::Postgres => Some(postgres(&["create"])?),
+        };
+        if let Some(made) = &made {
+            command.env("BERTH_DATABASE_URL", made);
         }
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
-        let server = Self { folder, process: process.context("cannot run berth server")?, address };
+        let server = Self { folder, process: process.context("cannot run berth server")?, address, made };
         // What it says of itself needs no trust: everything else is asked with the certificate of its kubeconfig.
         let client = reqwest::Client::builder().danger_accept_invalid_certs(true).no_proxy().build()?;
         let url = server.url("/readyz");

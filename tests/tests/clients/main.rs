@@ -43,6 +43,10 @@ mod sqlite {
     suite!(Database::Sqlite);
 }
 
+mod postgres {
+    suite!(Database::Postgres);
+}
+
 #[tokio::test]
 async fn a_server_that_is_told_to_stop_stops() -> anyhow::Result<()> {
     Server::start(Database::Sqlite, &[]).await?.stop().await

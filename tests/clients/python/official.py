@@ -45,18 +45,17 @@ def core_kinds():
     assert client.CoordinationV1Api().create_namespaced_lease(NAMESPACE, lease).spec.holder_identity == "me"
     gone = core.delete_namespaced_config_map("settings", NAMESPACE)
     assert gone["status"] == "Success" and gone["details"]["name"] == "settings"
-    hard = client.V1ResourceQuotaSpec(hard={"configmaps": "1"})
-    quota = client.V1ResourceQuota(metadata=client.V1ObjectMeta(name="small"), spec=hard)
-    core.create_namespaced_resource_quota(NAMESPACE, quota)
-    core.create_namespaced_config_map(NAMESPACE, dry)
-    more = client.V1ConfigMap(metadata=client.V1ObjectMeta(name="more"))
-    assert "exceeded quota: small" in refused(403, "Forbidden", core.create_namespaced_config_map, NAMESPACE, more)
+    hard = client.V1ResourceQuotaSpec(hard={"secrets": "2"})
+    core.create_namespaced_resource_quota(NAMESPACE, client.V1ResourceQuota(metadata=client.V1ObjectMeta(name="small"), spec=hard))
+    second, third = (client.V1Secret(metadata=client.V1ObjectMeta(name=name)) for name in ("second", "third"))
+    core.create_namespaced_secret(NAMESPACE, second)
+    assert "exceeded quota: small" in refused(403, "Forbidden", core.create_namespaced_secret, NAMESPACE, third)
 
     def used():
         status = core.read_namespaced_resource_quota("small", NAMESPACE).status
         return status and status.used
 
-    eventually("usage", lambda: used() == {"configmaps": "1"})
+    eventually("usage", lambda: used() == {"secrets": "2"})
 
 
 def custom_objects():
@@ -135,7 +134,8 @@ def dynamic():
 
 def strangers():
     stranger = client.Configuration.get_default_copy()
-    stranger.api_key = {"authorization": "Bearer wrong"}
+    stranger.api_key = {name: "Bearer wrong" for name in stranger.api_key}
+    stranger.refresh_api_key_hook = None
     refused(401, "Unauthorized", client.CoreV1Api(client.ApiClient(stranger)).list_namespace)
 
 

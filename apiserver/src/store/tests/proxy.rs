@@ -107,6 +107,8 @@ fn commits(bytes: &[u8]) -> bool {
 async fn pass(state: &State, client: UnixStream, server: UnixStream) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
+    // Whether the next answer is the one that is lost: the connection ends when it comes, and so after the deed.
+    let lost = std::sync::atomic::AtomicBool::new(false);
     let up = async {
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -118,11 +120,9 @@ async fn pass(state: &State, client: UnixStream, server: UnixStream) {
             if fate == Fate::RequestLost as u8 {
                 return false;
             }
+            lost.fetch_or(fate == Fate::AnswerLost as u8, Ordering::SeqCst);
             if to_server.write_all(&buffer[..count]).await.is_err() {
                 return false;
-            }
-            if fate == Fate::AnswerLost as u8 {
-                return true;
             }
         }
     };
@@ -130,13 +130,12 @@ async fn pass(state: &State, client: UnixStream, server: UnixStream) {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let count = from_server.read(&mut buffer).await.unwrap_or(0);
-            if count == 0 || to_client.write_all(&buffer[..count]).await.is_err() {
+            if count == 0 || lost.load(Ordering::SeqCst) || to_client.write_all(&buffer[..count]).await.is_err() {
                 return false;
             }
         }
     };
     tokio::select! {
-        // The database acts on what it got, whether or not anybody still listens.
         _lost = up => {}
         _ended = down => {}
     }

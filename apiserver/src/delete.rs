@@ -17,7 +17,7 @@ use crate::query::{self, ListOptions, Query};
 use crate::respond::{self, encode};
 use crate::server::State;
 use crate::store::{self, Key, Object, Write};
-use crate::{decode, namespaces, protobuf};
+use crate::{audit, decode, namespaces, protobuf};
 
 /// The finalizer of an owner that waits for its dependents.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
@@ -204,12 +204,22 @@ pub(crate) async fn delete(
         }
         let key = Key::new(state.kinds.store_id(target.index), target.namespace(), target.name());
         tracing::debug!(kind = kind.kind, %key, user = identity.user, waits, "delete");
+        let noted = audit::Write {
+            target,
+            identity,
+            verb: "delete",
+            code: 200,
+            name: target.name(),
+            old: Some(&old),
+            new: waits.then_some(&new),
+        };
+        let line = audit::line(state, noted);
         let write = if waits {
             Write::Replace { key, expected_revision: current.revision, body: new }
         } else {
             Write::Remove { key, expected_revision: current.revision, body: None }
         };
-        match state.store.write(write).await {
+        match state.store.write_audited(write, line).await {
             Ok(stored) if waits => return Ok(Deleted::Marked(respond::face(kind, &stored)?)),
             Ok(_) => return Ok(Deleted::Gone(current)),
             Err(store::Error::Conflict { .. }) if attempts > 0 => {}

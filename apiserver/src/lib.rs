@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod apply;
 mod apply_patch;
+mod audit;
 pub mod auth;
 pub mod clock;
 pub mod core_kinds;

@@ -20,7 +20,7 @@ use crate::router::Label;
 use crate::selection::Selection;
 use crate::server::State;
 use crate::store::{Key, Object, Snapshot};
-use crate::{definitions, delete, documents, namespaces, scale, service_accounts, watch, write};
+use crate::{audit, definitions, delete, documents, namespaces, scale, service_accounts, watch, write};
 
 /// Kubernetes' bound for request bodies.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -76,10 +76,14 @@ async fn answer(state: &Arc<State>, parts: Parts, body: Body) -> (Option<Label>,
     let call = Call { target, identity, query, parts };
     let Some(verb) = verb(&call) else { return (None, Err(Error::method_not_allowed())) };
     let label = Label { verb, resource: call.target.kind.qualified_plural() };
+    let noted = (!matches!(verb, "get" | "list" | "watch")).then(|| (call.target.clone(), call.identity.clone()));
     let result = match authorise(state, &call, verb).await {
         Ok(()) => act(state, call, verb, body).await,
         Err(error) => Err(error),
     };
+    if let (Err(error), Some((target, identity))) = (&result, &noted) {
+        audit::note(state, target, identity, verb, Err(error));
+    }
     (Some(label), result)
 }
 

@@ -17,7 +17,7 @@ use crate::auth::{authenticate, guard, unpack};
 use crate::error::Error;
 use crate::query::Query;
 use crate::server::State;
-use crate::{documents, guard, objects, reviews, task};
+use crate::{audit, documents, guard, objects, reviews, task};
 
 /// Until a response has begun: Kubernetes' default. The lines of a watch come after that.
 const REQUEST_SECONDS_MAX: u64 = 60;
@@ -51,6 +51,8 @@ pub(crate) fn routes(state: &Arc<State>) -> Router {
         .route("/api/", get(documents::core))
         .route("/apis", get(documents::groups))
         .route("/apis/", get(documents::groups))
+        .route("/apis/audit.k8s.io/v1/auditevents", get(audit::list))
+        .route("/apis/audit.k8s.io/v1/namespaces/{namespace}/auditevents", get(audit::list))
         .route("/api/{*path}", any(objects::serve))
         .route("/apis/{*path}", any(objects::serve))
         .fallback(|| async { Error::no_such_path() })

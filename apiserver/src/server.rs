@@ -21,7 +21,7 @@ use crate::openapi::OpenApi;
 use crate::quota::{Evaluator, Ledger};
 use crate::schema::Schema;
 use crate::store::Store;
-use crate::{definitions, gc, namespaces, quota, reviews, router, service_accounts};
+use crate::{audit, definitions, gc, namespaces, quota, reviews, router, service_accounts};
 
 /// Why a server cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -175,6 +175,7 @@ impl Builder {
         for row in reviews::rows() {
             discovery.push(row);
         }
+        discovery.push(audit::row());
         discovery.add_part("", "v1", "serviceaccounts", token_part());
         let guard = Guard::new(self.limits, &self.registry, self.shutdown.clone())?;
         let metrics = Metrics::register(self.registry)?;

@@ -19,7 +19,7 @@ use crate::query::{WriteOptions, resource_version};
 use crate::respond::{self, encode};
 use crate::server::State;
 use crate::store::{self, Key, Object, Write};
-use crate::{apply_patch, decode, namespaces, patch as patches, quota, scale};
+use crate::{apply_patch, audit, decode, namespaces, patch as patches, quota, scale};
 
 /// How often a write that names no revision is tried again when others write in between: Kubernetes' number.
 const ATTEMPTS_MAX: usize = 5;
@@ -119,9 +119,12 @@ async fn create_once(
         return Ok(Written { status: StatusCode::CREATED, body: encode(&object)?, warnings });
     }
     tracing::debug!(kind = kind.kind, %key, user = identity.user, "create");
+    let noted =
+        audit::Write { target, identity, verb: "create", code: 201, name: &name, old: None, new: Some(&object) };
+    let line = audit::line(state, noted);
     let stored = state
         .store
-        .write(Write::Create { key, body: to_stored(kind, object) })
+        .write_audited(Write::Create { key, body: to_stored(kind, object) }, line)
         .await
         .map_err(|error| Error::from_store(error, kind, &name))?;
     Ok(Written { status: StatusCode::CREATED, body: respond::face(kind, &stored)?, warnings })
@@ -372,13 +375,17 @@ async fn settle(
     }
     let key = Key::new(state.kinds.store_id(target.index), target.namespace(), name);
     tracing::debug!(kind = kind.kind, %key, user = identity.user, gone, "update");
+    let patched = proposal.patch.is_some() || matches!(proposal.owners, Owners::Decided(_));
+    let verb = if patched { "patch" } else { "update" };
+    let noted = audit::Write { target, identity, verb, code: 200, name, old: Some(old), new: Some(&new) };
+    let line = audit::line(state, noted);
     let body = to_stored(kind, new);
     let write = if gone {
         Write::Remove { key, expected_revision: current.revision, body: Some(body) }
     } else {
         Write::Replace { key, expected_revision: current.revision, body }
     };
-    match state.store.write(write).await {
+    match state.store.write_audited(write, line).await {
         Ok(stored) => Ok(Written { status: StatusCode::OK, body: respond::face(kind, &stored)?, warnings }),
         Err(store::Error::Conflict { .. }) => Err(Failure::Raced),
         Err(error) => Err(Error::from_store(error, kind, name).into()),

@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Restart(Named),
     /// Delete resources
     Delete(Delete),
+    /// Show who changed what, and what was refused; the newest first
+    Audit(Audit),
     /// Join tokens and the nodes that used them
     #[command(subcommand)]
     Node(Node),
@@ -367,6 +369,33 @@ pub(crate) struct Delete {
     /// How long to wait, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     pub(crate) timeout: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    /// Of all namespaces, and of what belongs to none
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// Only what this user did
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Only to this kind, for example `secrets` or `applications.berth.dev`
+    #[arg(long, value_name = "RESOURCE")]
+    pub(crate) resource: Option<String>,
+    /// Only this verb: create, update, patch, delete or deletecollection
+    #[arg(long, value_name = "VERB")]
+    pub(crate) verb: Option<String>,
+    /// Only from then on: a number of seconds ago, or a time such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// How it is written: all that is known as json or yaml
+    #[arg(short, long)]
+    pub(crate) output: Option<Output>,
 }
 
 #[derive(Debug, Subcommand)]

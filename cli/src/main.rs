@@ -76,6 +76,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Deploy(options) => client::deploy(&options).await,
         Command::Restart(options) => client::restart(&options).await,
         Command::Delete(options) => client::delete(&options).await,
+        Command::Audit(options) => client::audit(&options).await,
         Command::Node(command) => client::node(&command).await,
         Command::User(User::Certificate(options)) => server::user::certificate(&options),
         Command::Store(Store::Migrate(options)) => server::migrate(&options).await,

@@ -9,8 +9,8 @@ use http::Method;
 
 use super::{Attributes, Identity, allows};
 use crate::error::Error;
-use crate::path;
 use crate::server;
+use crate::{audit, path};
 
 /// Lets requests through that are authorised by their path, and those for resources, which are authorised when it is
 /// known what they are about.
@@ -24,6 +24,9 @@ pub(crate) async fn guard(State(state): State<Arc<server::State>>, request: Requ
     let wanted = Attributes::of_path(&method.as_str().to_ascii_lowercase(), path);
     if allows(&*state.authorizer, identity, &wanted).await {
         return next.run(request).await;
+    }
+    if wanted.verb != "get" {
+        audit::note_path(&state, identity, &wanted.verb, path, 403);
     }
     Error::forbidden_path(&identity.user, &wanted.verb, path).into_response()
 }

@@ -14,7 +14,7 @@ use crate::kind::{FieldError, FieldErrorReason};
 use crate::objects::{self, Call};
 use crate::server::State;
 use crate::store::Key;
-use crate::{admission, decode, protobuf};
+use crate::{admission, audit, decode, protobuf};
 
 const GROUP: &str = "authentication.k8s.io";
 /// What who names no duration gets, as in Kubernetes.
@@ -72,6 +72,7 @@ pub(crate) async fn create(state: &State, call: &Call, body: Bytes) -> Result<Re
         },
     };
     let token = tokens.issue(&claims).await?;
+    audit::note(state, &call.target, &call.identity, "create", Ok(StatusCode::CREATED.as_u16()));
     if let Value::Object(map) = &mut request {
         map.insert("apiVersion".into(), format!("{GROUP}/v1").into());
         map.insert("kind".into(), "TokenRequest".into());

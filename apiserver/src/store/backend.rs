@@ -10,6 +10,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::audit::{AuditLine, AuditReader};
 use super::error::BackendError;
 use super::event::{Change, Event};
 use super::object::{KindId, Object, Table};
@@ -35,6 +36,16 @@ pub trait Backend: Send + 'static {
 
     /// Inserts or replaces a token.
     fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Writes lines of the audit log that belong to no batch.
+    fn note(&mut self, lines: &[Arc<AuditLine>]) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Removes the oldest lines of the audit log: those from before a time, and those that are too many; some of them, so
+    /// that it takes milliseconds.
+    fn trim_audit(&mut self, before: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// What reads the audit log, beside the writer.
+    fn audit_reader(&self) -> Arc<dyn AuditReader>;
 
     /// Leaves the database tidy. Nothing is called after it.
     fn close(&mut self) -> impl Future<Output = Result<(), BackendError>> + Send;
@@ -78,6 +89,8 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
     /// For each object that the batch touches, its last state; `None` removes it. In the order of kind, namespace and name.
     pub finals: Vec<Final>,
+    /// What is noted of it in the audit log.
+    pub audit: Vec<Arc<AuditLine>>,
 }
 
 /// What a batch leaves of one object.

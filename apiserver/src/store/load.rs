@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use tokio::sync::{mpsc, watch};
 
+use super::audit::Waiting;
 use super::backend::{Backend, Loaded, MadeState, Portion, StoredChange, StoredObject};
 use super::body;
 use super::cache::{Place, State};
@@ -53,6 +54,8 @@ impl Shared {
             log: settings.log,
             compacted: AtomicU64::new(rest.compacted),
             upkeep: AtomicBool::new(true),
+            audit: backend.audit_reader(),
+            waiting: Waiting::default(),
             following,
         };
         shared.know_tokens(rest.tokens_version);

@@ -59,6 +59,9 @@ pub(super) fn run(store: &Store) -> impl Future<Output = ()> + use<> {
             let Some(store) = upgrade(&shared, &requests) else { return };
             store.trim_rings();
             let due = count.is_multiple_of(TICKS_PER_EXPIRY) && store.shared.upkeep.load(Ordering::Acquire);
+            if due {
+                store.trim_audit();
+            }
             let expiry = if due { store.remove_expired().await } else { Ok(0) };
             let result = match expiry {
                 Ok(_) => store.compact().await,
@@ -84,6 +87,12 @@ fn upgrade(shared: &Weak<Shared>, requests: &mpsc::WeakSender<Request>) -> Optio
 }
 
 impl Store {
+    /// Asks the writer to shorten the audit log, if it has the time: the next round asks again.
+    fn trim_audit(&self) {
+        let before = self.shared.clock.now() - super::audit::AGE_MAX;
+        self.requests.try_send(Request::TrimAudit { before }).ok();
+    }
+
     /// Shortens the log of changes to its limits. Returns the revision after which it is complete.
     pub(super) async fn compact(&self) -> Result<u64, Error> {
         let limits = &self.shared.log;

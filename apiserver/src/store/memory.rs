@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::BoxFuture;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use super::audit::{AuditEntry, AuditLine, AuditQuery, AuditReader};
 use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, StoredObject, stopped};
 use super::error::BackendError;
 use super::event::{Change, Event};
@@ -22,6 +25,7 @@ struct Content {
     objects: BTreeMap<(KindId, Arc<str>, Arc<str>), Arc<Object>>,
     changes: BTreeMap<u64, Arc<Event>>,
     tokens: BTreeMap<String, Token>,
+    audit: Vec<Arc<AuditLine>>,
     failures: u32,
 }
 
@@ -85,6 +89,7 @@ impl Backend for Memory {
         for event in &batch.events {
             content.changes.insert(event.revision, Arc::clone(event));
         }
+        content.audit.extend(batch.audit.iter().cloned());
         content.revision = batch.revision;
         Ok(())
     }
@@ -110,8 +115,41 @@ impl Backend for Memory {
         Ok(())
     }
 
+    async fn note(&mut self, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {
+        self.content().audit.extend(lines.iter().cloned());
+        Ok(())
+    }
+
+    async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
+        self.content().audit.retain(|line| line.time >= before);
+        Ok(())
+    }
+
+    fn audit_reader(&self) -> Arc<dyn AuditReader> {
+        Arc::new(self.clone())
+    }
+
     async fn close(&mut self) -> Result<(), BackendError> {
         Ok(())
+    }
+}
+
+impl AuditReader for Memory {
+    fn read(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<AuditEntry>, BackendError>> {
+        let content = self.content();
+        let numbered = content.audit.iter().enumerate().rev().map(|(at, line)| (at as u64 + 1, line));
+        let found = numbered.filter(|(id, line)| {
+            let is = |wanted: &Option<String>, value: &String| wanted.as_ref().is_none_or(|wanted| wanted == value);
+            is(&query.namespace, &line.namespace)
+                && is(&query.user, &line.user)
+                && is(&query.resource, &line.resource)
+                && is(&query.verb, &line.verb)
+                && query.since.is_none_or(|since| line.time >= since)
+                && query.before.is_none_or(|before| *id < before)
+        });
+        let entries = found.take(query.limit as usize);
+        let entries = entries.map(|(id, line)| AuditEntry { id, record: line.record.clone() }).collect();
+        Box::pin(std::future::ready(Ok(entries)))
     }
 }
 

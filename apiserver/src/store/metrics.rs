@@ -16,6 +16,7 @@ pub(super) struct Metrics {
     pub(super) evictions: IntCounter,
     pub(super) revision: IntGauge,
     pub(super) compacted: IntGauge,
+    pub(super) audit_lost: IntCounter,
 }
 
 impl Metrics {
@@ -49,8 +50,12 @@ impl Metrics {
             )?,
             revision: IntGauge::new("apiserver_store_revision", "The last committed revision")?,
             compacted: IntGauge::new("apiserver_store_compacted_revision", "The log has the changes after it")?,
+            audit_lost: IntCounter::new(
+                "apiserver_audit_lost_total",
+                "Refused requests that are not in the audit log because there were too many at once",
+            )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 10] = [
+        let all: [Box<dyn prometheus::core::Collector>; 11] = [
             Box::new(metrics.commits.clone()),
             Box::new(metrics.writes.clone()),
             Box::new(metrics.batch_size.clone()),
@@ -61,6 +66,7 @@ impl Metrics {
             Box::new(metrics.evictions.clone()),
             Box::new(metrics.revision.clone()),
             Box::new(metrics.compacted.clone()),
+            Box::new(metrics.audit_lost.clone()),
         ];
         for collector in all {
             match registry.register(collector) {

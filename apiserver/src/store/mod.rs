@@ -9,6 +9,7 @@
 //! - **A tenant is part of the key, not a filter**: every call names a namespace, but for those that are called
 //!   `…_across_namespaces`, which are for controllers and administrators.
 
+mod audit;
 mod backend;
 mod body;
 mod cache;
@@ -42,6 +43,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::audit::{AuditEntry, AuditLine, AuditQuery, AuditReader};
 pub use self::backend::{
     Backend, Batch, Changes, Compaction, Final, Loaded, MadeState, News, Portion, StoredChange, StoredObject,
 };
@@ -138,6 +140,9 @@ struct Shared {
     reached: tokio::sync::watch::Sender<u64>,
     /// Whether this server removes what has expired.
     upkeep: AtomicBool,
+    /// Reads the audit log.
+    audit: Arc<dyn AuditReader>,
+    waiting: audit::Waiting,
     /// `None` where one server has the database to itself.
     following: Option<Following>,
 }
@@ -334,7 +339,7 @@ impl Shared {
             }
         };
         let namespace = self.interner.get(&key.namespace);
-        Ok(Prepared { kind: key.kind, namespace, name: key.name.as_str().into(), action })
+        Ok(Prepared { kind: key.kind, namespace, name: key.name.as_str().into(), action, audit: None })
     }
 
     fn content(&self, key: &Key, body: &Value) -> Result<Content, Error> {

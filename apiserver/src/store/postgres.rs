@@ -7,6 +7,7 @@
 //! All of this happens on one connection in the store's writer task, which nobody cancels. A connection that failed is
 //! never used again: what it was about to commit is looked up on another one ([`Postgres::settle`]).
 
+mod audit;
 mod connect;
 mod follow;
 mod read;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use self::connect::Session;
 pub use self::follow::Follower;
 use self::statements::{Statement, Statements};
+use super::audit::{AuditLine, AuditReader};
 use super::backend::{Backend, Batch, Changes, Compaction, Loaded, News, Portion, Position};
 use super::error::BackendError;
 use super::object::Table;
@@ -306,6 +308,28 @@ impl Backend for Postgres {
             self.tokens_version = version;
         }
         Ok(())
+    }
+
+    async fn note(&mut self, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {
+        let Statement { sql, arguments } = self.statements.notes(lines)?;
+        let result = match self.connection().await {
+            Ok(connection) => within(sqlx::query_with(AssertSqlSafe(sql), arguments).execute(connection)).await,
+            Err(error) => Err(error),
+        };
+        let result = result.and_then(|done| done.map(drop).map_err(failed("cannot write the audit log")));
+        self.tidy(result).await
+    }
+
+    async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => audit::trim(connection, before).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
+    }
+
+    fn audit_reader(&self) -> Arc<dyn AuditReader> {
+        Arc::new(audit::Reader::new(self.options.clone()))
     }
 
     async fn close(&mut self) -> Result<(), BackendError> {

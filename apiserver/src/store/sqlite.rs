@@ -4,6 +4,7 @@
 //! Statements are few and large (many rows each, prepared once), because handing one to the connection's thread costs
 //! as much as inserting several rows.
 
+mod audit;
 mod checkpoint;
 mod statements;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 
 use self::checkpoint::Checkpointer;
 use self::statements::{Statement, Statements};
+use super::audit::{AuditLine, AuditReader};
 use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, StoredObject, stopped};
 use super::column;
 use super::error::BackendError;
@@ -135,6 +137,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "objects", include_str!("../../../migrations/sqlite/0001_objects.sql")),
     (2, "roles", include_str!("../../../migrations/sqlite/0002_roles.sql")),
     (3, "quotas", include_str!("../../../migrations/sqlite/0003_quotas.sql")),
+    (4, "audit", include_str!("../../../migrations/sqlite/0004_audit.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -242,6 +245,24 @@ impl Backend for Sqlite {
         .await
         .map_err(failed("cannot save a token"))?;
         Ok(())
+    }
+
+    async fn note(&mut self, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {
+        let plan = self.statements.notes(lines)?;
+        let connection = self.writer().await?;
+        let result = run(connection, plan).await;
+        if result.is_err() {
+            self.unclean = true;
+        }
+        result.map_err(failed("cannot write the audit log"))
+    }
+
+    async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
+        audit::trim(self.writer().await?, before).await
+    }
+
+    fn audit_reader(&self) -> Arc<dyn AuditReader> {
+        Arc::new(audit::Reader::new(self.options.clone()))
     }
 
     async fn close(&mut self) -> Result<(), BackendError> {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::audit::AuditLine;
 use super::backend::{Backend, Batch, Compaction, Final, News};
 use super::body::{self, Draft};
 use super::cache::{Name, Place};
@@ -32,10 +33,29 @@ const RELOADS_MAX: usize = 3;
 /// What the writer is asked for.
 #[derive(Debug)]
 pub(super) enum Request {
-    Write { write: Prepared, answer: oneshot::Sender<Result<Arc<Object>, Error>> },
-    SaveToken { token: Arc<Token>, answer: oneshot::Sender<Result<(), Error>> },
-    Compact { compaction: Compaction, answer: oneshot::Sender<Result<u64, Error>> },
-    Close { answer: oneshot::Sender<Result<(), Error>> },
+    Write {
+        write: Prepared,
+        answer: oneshot::Sender<Result<Arc<Object>, Error>>,
+    },
+    SaveToken {
+        token: Arc<Token>,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    Compact {
+        compaction: Compaction,
+        answer: oneshot::Sender<Result<u64, Error>>,
+    },
+    /// A line about something that was refused.
+    Note {
+        line: Arc<AuditLine>,
+    },
+    /// Removes lines of the audit log from before that time.
+    TrimAudit {
+        before: Timestamp,
+    },
+    Close {
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
 }
 
 /// A write whose body is serialised and read already, so that the writer has little left to do.
@@ -45,6 +65,8 @@ pub(super) struct Prepared {
     pub(super) namespace: Arc<str>,
     pub(super) name: Arc<str>,
     pub(super) action: Action,
+    /// What is noted if it happens.
+    pub(super) audit: Option<Arc<AuditLine>>,
 }
 
 #[derive(Debug)]
@@ -111,6 +133,7 @@ impl<B: Backend> Writer<B> {
             let mut writes: Vec<Pending> = Vec::with_capacity(queue.len());
             let mut bytes = 0;
             let mut close = None;
+            let mut notes = Vec::new();
             for request in queue.drain(..) {
                 match request {
                     Request::Write { write, answer } => {
@@ -132,10 +155,13 @@ impl<B: Backend> Writer<B> {
                     Request::Compact { compaction, answer } => {
                         answer.send(self.compact(compaction).await).ok();
                     }
+                    Request::Note { line } => notes.push(line),
+                    Request::TrimAudit { before } => self.trim_audit(before).await,
                     Request::Close { answer } => close = Some(answer),
                 }
             }
             self.write(writes).await;
+            self.note(notes).await;
             if let Some(answer) = close {
                 self.requests.close();
                 // Those who got into the queue before it closed are told so by their dropped answers.
@@ -145,6 +171,29 @@ impl<B: Backend> Writer<B> {
         }
         if let Err(error) = self.backend.close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the store's database did not close cleanly");
+        }
+    }
+
+    /// Writes down what was refused. If that fails it is lost, and said so: nobody waits for it.
+    async fn note(&mut self, lines: Vec<Arc<AuditLine>>) {
+        if lines.is_empty() {
+            return;
+        }
+        let result = self.backend.note(&lines).await;
+        self.shared.waiting.leave(lines.len());
+        if let Err(error) = result {
+            self.shared.metrics.audit_lost.inc_by(lines.len() as u64);
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                lines = lines.len(),
+                "refusals are not in the audit log"
+            );
+        }
+    }
+
+    async fn trim_audit(&mut self, before: Timestamp) {
+        if let Err(error) = self.backend.trim_audit(before).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the audit log cannot be shortened; will retry");
         }
     }
 
@@ -299,11 +348,12 @@ struct Plan {
     now: Timestamp,
     events: Vec<Arc<Event>>,
     touched: BTreeMap<Name, Option<Arc<Object>>>,
+    audit: Vec<Arc<AuditLine>>,
 }
 
 impl Plan {
     fn new(revision: u64, now: Timestamp) -> Self {
-        Self { revision, now, events: Vec::new(), touched: BTreeMap::new() }
+        Self { revision, now, events: Vec::new(), touched: BTreeMap::new(), audit: Vec::new() }
     }
 
     /// Adds a write if its precondition holds. Returns the state it makes.
@@ -327,6 +377,7 @@ impl Plan {
         let after = (change != Change::Deleted).then(|| Arc::clone(&object));
         entry.insert_entry(after);
         self.revision = revision;
+        self.audit.extend(write.audit.clone());
         self.events.push(Arc::new(Event { revision, kind: write.kind, change, object: Arc::clone(&object), previous }));
         Ok(object)
     }
@@ -334,7 +385,7 @@ impl Plan {
     fn batch(self) -> Batch {
         let finals = self.touched.into_iter();
         let finals = finals.map(|((kind, namespace, name), object)| Final { kind, namespace, name, object }).collect();
-        Batch { revision: self.revision, time: self.now, events: self.events, finals }
+        Batch { revision: self.revision, time: self.now, events: self.events, finals, audit: self.audit }
     }
 }
 

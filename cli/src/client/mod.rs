@@ -2,6 +2,7 @@
 
 mod age;
 mod apply;
+mod audit;
 mod browse;
 mod connect;
 mod delete;
@@ -17,6 +18,7 @@ mod wait;
 mod watch;
 
 pub(crate) use apply::{apply, apply_documents, create_missing};
+pub(crate) use audit::audit;
 pub(crate) use browse::{deploy, open, restart};
 pub(crate) use connect::{Session, connect_with};
 pub(crate) use delete::delete;

@@ -34,6 +34,7 @@ pub(crate) fn all() -> Vec<DefaultRole> {
         Rule::on(&["authorization.k8s.io"], &["localsubjectaccessreviews"], &["create"]),
         Rule::on(&[""], &["serviceaccounts/token"], &["create"]),
         Rule::on(&[""], &["serviceaccounts"], &["impersonate"]),
+        Rule::on(&["audit.k8s.io"], &["auditevents"], &["list"]),
         // Not to change it: its labels say who pays.
         Rule::on(&[""], &["namespaces"], &["delete"]),
     ];

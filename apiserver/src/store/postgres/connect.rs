@@ -115,6 +115,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "objects", include_str!("../../../../migrations/postgres/0001_objects.sql")),
     (2, "roles", include_str!("../../../../migrations/postgres/0002_roles.sql")),
     (3, "quotas", include_str!("../../../../migrations/postgres/0003_quotas.sql")),
+    (4, "audit", include_str!("../../../../migrations/postgres/0004_audit.sql")),
 ];
 
 fn migrator() -> Migrator {

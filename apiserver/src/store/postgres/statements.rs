@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sqlx::postgres::PgArguments;
 use sqlx::{Arguments, Encode, Postgres, Type};
 
+use super::super::audit::AuditLine;
 use super::super::backend::{Batch, Final};
 use super::super::column;
 use super::super::error::BackendError;
@@ -25,6 +26,7 @@ pub(super) struct Statement {
 pub(super) struct Statements {
     tables: Vec<TableStatements>,
     log: Arc<str>,
+    audit: Arc<str>,
     /// The changes after a revision, each with the state that it made.
     pub(super) news: Arc<str>,
 }
@@ -41,6 +43,9 @@ struct TableStatements {
 
 /// How many parameters the statement of the log takes.
 const LOG_PARAMETERS: usize = 10;
+/// How many parameters the statement that keeps objects takes, and how many the one that removes them.
+const OBJECT_PARAMETERS: usize = 9;
+const KEY_PARAMETERS: usize = 2;
 
 fn log(from: &str) -> String {
     format!(
@@ -50,6 +55,18 @@ fn log(from: &str) -> String {
          c.previous_modified, $2::bigint FROM {from}UNNEST($3::bigint[], $4::text[], $5::text[], $6::text[], \
          $7::text[], $8::text[], $9::text[], $10::bigint[]) \
          AS c (revision, kind, namespace, name, operation, last, previous, previous_modified)"
+    )
+}
+
+/// Takes six arrays as parameters after the first `skipped`; they may be empty.
+fn audit(from: &str, skipped: usize) -> String {
+    let types = ["bigint", "text", "text", "text", "text", "text"];
+    let arrays: Vec<String> =
+        types.iter().enumerate().map(|(at, kind)| format!("${}::{kind}[]", skipped + at + 1)).collect();
+    format!(
+        "INSERT INTO store_audit (time, user_name, namespace, resource, verb, record) SELECT a.* FROM {from}UNNEST({}) \
+         AS a (time, user_name, namespace, resource, verb, record)",
+        arrays.join(", ")
     )
 }
 
@@ -78,13 +95,14 @@ fn delete(table: &str, from: &str, skipped: usize) -> String {
 }
 
 /// The row lock is taken by the update and held until the end: whoever comes second finds another revision.
-fn alone(change: impl Fn(&str, usize) -> String) -> String {
+fn alone(parameters: usize, change: impl Fn(&str, usize) -> String) -> String {
     let (new, old) = (LOG_PARAMETERS + 1, LOG_PARAMETERS + 2);
     format!(
         "WITH won AS (UPDATE store_meta SET revision = ${new}::bigint WHERE id = 1 AND revision = ${old}::bigint \
-         RETURNING 1), changed AS ({}), logged AS ({}) SELECT count(*) FROM won",
+         RETURNING 1), changed AS ({}), logged AS ({}), noted AS ({}) SELECT count(*) FROM won",
         change("won, ", old),
-        log("won, ")
+        log("won, "),
+        audit("won, ", old + parameters)
     )
 }
 
@@ -121,11 +139,16 @@ impl Statements {
                 .into(),
                 upsert: upsert(name, "", 0).into(),
                 delete: delete(name, "", 0).into(),
-                upsert_alone: alone(|from, skipped| upsert(name, from, skipped)).into(),
-                delete_alone: alone(|from, skipped| delete(name, from, skipped)).into(),
+                upsert_alone: alone(OBJECT_PARAMETERS, |from, skipped| upsert(name, from, skipped)).into(),
+                delete_alone: alone(KEY_PARAMETERS, |from, skipped| delete(name, from, skipped)).into(),
             })
         });
-        Ok(Self { tables: statements.collect::<Result<_, _>>()?, log: log("").into(), news: news(tables).into() })
+        Ok(Self {
+            tables: statements.collect::<Result<_, _>>()?,
+            log: log("").into(),
+            audit: audit("", 0).into(),
+            news: news(tables).into(),
+        })
     }
 
     /// The statement that reads all objects of a kind.
@@ -154,6 +177,7 @@ impl Statements {
             bind_keys(&mut arguments, &rows)?;
             &table.delete_alone
         };
+        bind_lines(&mut arguments, &batch.audit)?;
         Ok(Some(Statement { sql: Arc::clone(sql), arguments }))
     }
 
@@ -179,7 +203,17 @@ impl Statements {
         let mut arguments = PgArguments::default();
         self.bind_log(&mut arguments, batch, writer)?;
         plan.push(Statement { sql: Arc::clone(&self.log), arguments });
+        if !batch.audit.is_empty() {
+            plan.push(self.notes(&batch.audit)?);
+        }
         Ok(plan)
+    }
+
+    /// Lines of the audit log.
+    pub(super) fn notes(&self, lines: &[Arc<AuditLine>]) -> Result<Statement, BackendError> {
+        let mut arguments = PgArguments::default();
+        bind_lines(&mut arguments, lines)?;
+        Ok(Statement { sql: Arc::clone(&self.audit), arguments })
     }
 
     fn table(&self, kind: usize) -> Result<&TableStatements, BackendError> {
@@ -210,6 +244,15 @@ fn bodies<'a>(
     objects: impl Iterator<Item = Option<&'a Arc<Object>>>,
 ) -> Result<Vec<Option<Cow<'a, str>>>, BackendError> {
     objects.map(|object| object.map(|object| column::encode(&object.body)).transpose()).collect()
+}
+
+fn bind_lines(arguments: &mut PgArguments, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {
+    bind(arguments, lines.iter().map(|line| line.time.as_microsecond()).collect::<Vec<_>>())?;
+    bind(arguments, lines.iter().map(|line| line.user.as_str()).collect::<Vec<_>>())?;
+    bind(arguments, lines.iter().map(|line| line.namespace.as_str()).collect::<Vec<_>>())?;
+    bind(arguments, lines.iter().map(|line| line.resource.as_str()).collect::<Vec<_>>())?;
+    bind(arguments, lines.iter().map(|line| line.verb.as_str()).collect::<Vec<_>>())?;
+    bind(arguments, lines.iter().map(|line| line.record.as_str()).collect::<Vec<_>>())
 }
 
 fn bind_keys(arguments: &mut PgArguments, rows: &[&Final]) -> Result<(), BackendError> {

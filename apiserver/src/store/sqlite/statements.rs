@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use sqlx::Arguments;
 use sqlx::sqlite::SqliteArguments;
 
+use super::super::audit::AuditLine;
 use super::super::backend::{Batch, Final};
 use super::super::column;
 use super::super::error::BackendError;
@@ -26,6 +27,7 @@ pub(super) struct Statement {
 pub(super) struct Statements {
     tables: Vec<TableStatements>,
     log: BySize,
+    audit: BySize,
     begin: Arc<str>,
     end: Arc<str>,
 }
@@ -38,6 +40,9 @@ struct TableStatements {
     /// The whole transaction of one write: handed over at once, it takes a third of the time.
     upsert_one: Arc<str>,
     delete_one: Arc<str>,
+    /// The same, with a line of the audit log.
+    upsert_noted: Arc<str>,
+    delete_noted: Arc<str>,
 }
 
 /// The texts for 1, 2, 4 … [`ROWS_MAX`] rows.
@@ -68,6 +73,10 @@ fn log(rows: usize) -> String {
     format!("{LOG}{}", values(LOG_COLUMNS, rows))
 }
 
+fn audit(rows: usize) -> String {
+    format!("INSERT INTO store_audit (time, user_name, namespace, resource, verb, record) VALUES {}", values(6, rows))
+}
+
 fn values(columns: usize, rows: usize) -> String {
     let row = format!("({})", vec!["?"; columns].join(","));
     vec![row; rows].join(",")
@@ -85,20 +94,29 @@ impl Statements {
         let tables = tables.iter().map(|table| {
             let name = table.plain_name()?;
             let one = |change: &str| format!("{BEGIN}; {change}; {}; {END}", log(1)).into();
+            let noted = |change: &str| format!("{BEGIN}; {change}; {}; {}; {END}", log(1), audit(1)).into();
             Ok(TableStatements {
                 name: name.into(),
                 upsert: by_size(|rows| upsert(name, rows)),
                 delete: by_size(|rows| delete(name, rows)),
                 upsert_one: one(&upsert(name, 1)),
                 delete_one: one(&delete(name, 1)),
+                upsert_noted: noted(&upsert(name, 1)),
+                delete_noted: noted(&delete(name, 1)),
             })
         });
-        Ok(Self { tables: tables.collect::<Result<_, _>>()?, log: by_size(log), begin: BEGIN.into(), end: END.into() })
+        Ok(Self {
+            tables: tables.collect::<Result<_, _>>()?,
+            log: by_size(log),
+            audit: by_size(audit),
+            begin: BEGIN.into(),
+            end: END.into(),
+        })
     }
 
     /// The statements of one transaction, in their order.
     pub(super) fn plan(&self, batch: &Batch) -> Result<Vec<Statement>, BackendError> {
-        if let ([event], [last]) = (&*batch.events, &*batch.finals) {
+        if let ([event], [last], [] | [_]) = (&*batch.events, &*batch.finals, &*batch.audit) {
             return Ok(vec![self.one(batch, event, last)?]);
         }
         let mut plan = vec![Statement { sql: Arc::clone(&self.begin), arguments: SqliteArguments::default() }];
@@ -115,9 +133,20 @@ impl Statements {
         }
         let events: Vec<_> = batch.events.iter().collect();
         in_chunks(&mut plan, &self.log, &events, |arguments, event| self.bind_event(arguments, batch.time, event))?;
+        let lines: Vec<_> = batch.audit.iter().collect();
+        in_chunks(&mut plan, &self.audit, &lines, |arguments, line| bind_line(arguments, line))?;
         let mut arguments = SqliteArguments::default();
         bind(&mut arguments, super::signed(batch.revision))?;
         plan.push(Statement { sql: Arc::clone(&self.end), arguments });
+        Ok(plan)
+    }
+
+    /// Lines of the audit log that belong to no batch.
+    pub(super) fn notes(&self, lines: &[Arc<AuditLine>]) -> Result<Vec<Statement>, BackendError> {
+        let mut plan = vec![Statement { sql: Arc::clone(&self.begin), arguments: SqliteArguments::default() }];
+        let lines: Vec<_> = lines.iter().collect();
+        in_chunks(&mut plan, &self.audit, &lines, |arguments, line| bind_line(arguments, line))?;
+        plan.push(Statement { sql: "COMMIT".into(), arguments: SqliteArguments::default() });
         Ok(plan)
     }
 
@@ -126,12 +155,15 @@ impl Statements {
         let mut arguments = SqliteArguments::default();
         let sql = if let Some(object) = &last.object {
             bind_object(&mut arguments, object)?;
-            &table.upsert_one
+            if batch.audit.is_empty() { &table.upsert_one } else { &table.upsert_noted }
         } else {
             bind_key(&mut arguments, last)?;
-            &table.delete_one
+            if batch.audit.is_empty() { &table.delete_one } else { &table.delete_noted }
         };
         self.bind_event(&mut arguments, batch.time, event)?;
+        for line in &batch.audit {
+            bind_line(&mut arguments, line)?;
+        }
         bind(&mut arguments, super::signed(batch.revision))?;
         Ok(Statement { sql: Arc::clone(sql), arguments })
     }
@@ -181,6 +213,14 @@ where
     arguments
         .add(value)
         .map_err(|error| BackendError::Database { doing: "cannot bind a value", source: sqlx::Error::Encode(error) })
+}
+
+fn bind_line(arguments: &mut SqliteArguments, line: &AuditLine) -> Result<(), BackendError> {
+    bind(arguments, line.time.as_microsecond())?;
+    for text in [&line.user, &line.namespace, &line.resource, &line.verb, &line.record] {
+        bind(arguments, text.clone())?;
+    }
+    Ok(())
 }
 
 fn bind_key(arguments: &mut SqliteArguments, last: &Final) -> Result<(), BackendError> {

@@ -28,6 +28,7 @@ on_each_backend! {
     a_shortened_log_keeps_the_objects_and_expires_the_past
     objects_expire_as_ordinary_removals
     tokens_are_found_by_their_secret_until_they_end
+    the_audit_log_has_what_was_committed_and_nothing_else
     dependents_are_those_that_name_the_owner
     a_closed_store_refuses_writes_and_can_be_read
 }
@@ -466,6 +467,63 @@ async fn tokens_are_found_by_their_secret_until_they_end(bed: Bed) {
     assert!(store.tokens().find(&secret).is_none());
     assert_eq!(store.tokens().find("agreed").unwrap().groups, ["admins"]);
     assert!(!format!("{:?}", store.tokens().list()).contains("agreed"), "the secret is kept nowhere");
+}
+
+async fn the_audit_log_has_what_was_committed_and_nothing_else(bed: Bed) {
+    let store = bed.open().await;
+    let line = |user: &str, namespace: &str, verb: &str| AuditLine {
+        time: store.shared.clock.now(),
+        user: user.to_owned(),
+        namespace: namespace.to_owned(),
+        resource: "things".to_owned(),
+        verb: verb.to_owned(),
+        record: format!("{{\"verb\":\"{verb}\",\"user\":\"{user}\"}}"),
+    };
+    let create = |name: &str| create(&thing("a", name), 1);
+    let made = store.write_audited(create("x"), Some(line("ann", "a", "create"))).await.unwrap();
+    // What fails is not told of, alone and among others.
+    store.write_audited(create("x"), Some(line("eve", "a", "create"))).await.unwrap_err();
+    let many = (0..20).map(|n| {
+        let line = line("bob", "a", "create");
+        let (store, write) = (store.clone(), create(&format!("y{}", n % 10)));
+        async move { store.write_audited(write, Some(line)).await }
+    });
+    let results = futures::future::join_all(many).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
+    store.write_audited(remove(&thing("a", "x"), made.revision), Some(line("ann", "a", "delete"))).await.unwrap();
+    store.write(create("z")).await.unwrap();
+    assert!(store.note(line("eve", "b", "refused")));
+    // A write behind it, so that the note has been taken.
+    store.write(create("after")).await.unwrap();
+    let all = AuditQuery { limit: 100, ..AuditQuery::default() };
+    let noted = async || store.audit(all.clone()).await.unwrap().len() == 13;
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !noted().await {
+        assert!(tokio::time::Instant::now() < until, "{:?}", store.audit(all.clone()).await);
+        tokio::task::yield_now().await;
+    }
+    let count = async |query: AuditQuery| store.audit(query).await.unwrap().len();
+    let of = |namespace: &str| AuditQuery { namespace: Some(namespace.to_owned()), ..all.clone() };
+    assert_eq!((count(of("a")).await, count(of("b")).await, count(of("c")).await), (12, 1, 0));
+    assert_eq!(count(AuditQuery { user: Some("eve".to_owned()), ..all.clone() }).await, 1);
+    assert_eq!(count(AuditQuery { verb: Some("delete".to_owned()), ..all.clone() }).await, 1);
+    assert_eq!(count(AuditQuery { resource: Some("others".to_owned()), ..all.clone() }).await, 0);
+    let later = store.shared.clock.now() + Duration::from_hours(1);
+    assert_eq!(count(AuditQuery { since: Some(later), ..all.clone() }).await, 0);
+    // Pages, the newest first.
+    let (mut before, mut seen) = (None, Vec::new());
+    loop {
+        let page = store.audit(AuditQuery { before, limit: 5, ..all.clone() }).await.unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        seen.extend(page.into_iter().map(|entry| entry.id));
+    }
+    assert_eq!(seen.len(), 13);
+    assert!(seen.is_sorted_by(|a, b| a > b), "{seen:?}");
+    store.close().await.unwrap();
+    drop(store);
+    let store = bed.open().await;
+    assert_eq!(store.audit(all).await.unwrap().len(), 13, "it is kept");
 }
 
 async fn dependents_are_those_that_name_the_owner(bed: Bed) {

@@ -1,0 +1,61 @@
+//! The audit log in SQLite: shortened by the writer, read on connections of its own.
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
+
+use super::super::audit::{AuditEntry, AuditQuery, AuditReader, LINES_MAX, TRIM_MAX, select};
+use super::super::error::BackendError;
+use super::{failed, signed, unsigned};
+
+/// Removes the oldest lines that are too old or too many.
+pub(super) async fn trim(connection: &mut SqliteConnection, before: Timestamp) -> Result<(), BackendError> {
+    sqlx::query(
+        "DELETE FROM store_audit WHERE id IN (SELECT id FROM store_audit \
+         WHERE time < $1 OR id <= (SELECT max(id) FROM store_audit) - $2 ORDER BY id LIMIT $3)",
+    )
+    .bind(before.as_microsecond())
+    .bind(signed(LINES_MAX))
+    .bind(signed(TRIM_MAX))
+    .execute(connection)
+    .await
+    .map_err(failed("cannot shorten the audit log"))?;
+    Ok(())
+}
+
+/// Reads without holding the writer up: in WAL mode a reader sees the last commit.
+#[derive(Debug)]
+pub(super) struct Reader(SqliteConnectOptions);
+
+impl Reader {
+    pub(super) fn new(options: SqliteConnectOptions) -> Self {
+        Self(options.read_only(true))
+    }
+}
+
+impl AuditReader for Reader {
+    fn read(&self, query: AuditQuery) -> BoxFuture<'_, Result<Vec<AuditEntry>, BackendError>> {
+        Box::pin(async move {
+            let doing = "cannot read the audit log";
+            let mut connection = self.0.connect().await.map_err(failed(doing))?;
+            let rows = sqlx::query(AssertSqlSafe(select(&query)))
+                .bind(query.namespace)
+                .bind(query.user)
+                .bind(query.resource)
+                .bind(query.verb)
+                .bind(query.since.map(Timestamp::as_microsecond))
+                .bind(query.before.map(signed))
+                .bind(i64::from(query.limit))
+                .fetch_all(&mut connection)
+                .await
+                .map_err(failed(doing))?;
+            connection.close().await.map_err(failed(doing))?;
+            let entry = |row: &sqlx::sqlite::SqliteRow| {
+                let id = unsigned(row.try_get(0).map_err(failed(doing))?)?;
+                Ok(AuditEntry { id, record: row.try_get(1).map_err(failed(doing))? })
+            };
+            rows.iter().map(entry).collect()
+        })
+    }
+}

@@ -236,7 +236,9 @@ fn tidy(metadata: &mut Map<String, Value>) {
 /// Puts back what an update of `part` may not change. Nothing in `new` is trusted.
 pub fn keep(kind: &Kind, old: &Value, new: &mut Value, part: Option<Subresource>) -> Result<(), Error> {
     match part {
-        None | Some(Subresource::Scale | Subresource::Finalize | Subresource::Token) => {
+        // Streams write nothing.
+        Some(part) if part.is_stream() => {}
+        None | Some(_) if part != Some(Subresource::Status) => {
             if kind.status
                 && let (Value::Object(new), Value::Object(old)) = (&mut *new, old)
             {
@@ -246,7 +248,7 @@ pub fn keep(kind: &Kind, old: &Value, new: &mut Value, part: Option<Subresource>
                 };
             }
         }
-        Some(Subresource::Status) => {
+        _ => {
             let mut kept = old.clone();
             if let (Value::Object(kept), Value::Object(new)) = (&mut kept, &mut *new) {
                 match new.remove("status") {

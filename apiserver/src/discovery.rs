@@ -73,8 +73,6 @@ impl Aggregated {
     }
 }
 
-/// What can be done with every kind.
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 /// What can be done with what only the server writes.
 const READ_VERBS: [&str; 3] = ["get", "list", "watch"];
 /// What can be done with a subresource.
@@ -82,6 +80,23 @@ const SUBRESOURCE_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 fn strings(list: &[&str]) -> Vec<String> {
     list.iter().map(|&s| s.to_owned()).collect()
+}
+
+/// The ways into running programs, with the bodies that Kubernetes names for them.
+fn streams(kind: &Kind) -> impl Iterator<Item = Subresource> + '_ {
+    let rows: [(&str, &str, &[&str]); 4] = [
+        ("attach", "AttachOptions", &["create", "get"]),
+        ("exec", "ExecOptions", &["create", "get"]),
+        ("log", "", &["get"]),
+        ("portforward", "PortForwardOptions", &["create", "get"]),
+    ];
+    rows.into_iter().map(|(name, options, verbs)| Subresource {
+        name: name.to_owned(),
+        group: kind.group.clone(),
+        version: kind.version.clone(),
+        kind: format!("{}{options}", kind.kind),
+        verbs: strings(verbs),
+    })
 }
 
 impl Resource {
@@ -106,6 +121,9 @@ impl Resource {
                 verbs: strings(&SUBRESOURCE_VERBS),
             });
         }
+        if kind.streams {
+            subresources.extend(streams(kind));
+        }
         Self {
             group: kind.group.clone(),
             version: kind.version.clone(),
@@ -113,7 +131,7 @@ impl Resource {
             plural: kind.plural.clone(),
             singular: kind.singular.clone(),
             scope: kind.scope,
-            verbs: if definitions::is_definition(kind) { strings(&READ_VERBS) } else { strings(&VERBS) },
+            verbs: if definitions::is_definition(kind) { strings(&READ_VERBS) } else { strings(kind.verbs()) },
             short_names: kind.short_names.clone(),
             categories: kind.categories.clone(),
             subresources,

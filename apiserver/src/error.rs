@@ -122,6 +122,13 @@ impl Error {
         error
     }
 
+    /// 405 for a kind that only shows what another kind stores.
+    pub fn only_a_view(kind: &Kind, verb: &str, stored: &str) -> Self {
+        let view = kind.qualified_plural();
+        let message = format!("{view} are a view of {stored}, which does not support {verb}: change {stored} instead");
+        Self::new(405, "MethodNotAllowed", message).about(&kind.group, &kind.plural, "")
+    }
+
     /// 406: the client takes nothing that we can write.
     pub fn not_acceptable() -> Self {
         let message = "only the following media types are accepted: application/json, application/json;as=Table;v=v1;g=meta.k8s.io, application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io, application/yaml";

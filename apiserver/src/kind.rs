@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// Whether objects of a kind live in a namespace.
@@ -120,6 +121,7 @@ pub enum NameRule {
 }
 
 /// Everything the server knows about one kind.
+#[expect(clippy::struct_excessive_bools, reason = "a description: none depends on another")]
 #[derive(Clone)]
 pub struct Kind {
     /// API group; empty for the core group.
@@ -166,8 +168,11 @@ pub struct Kind {
     pub retention_seconds: Option<u32>,
     /// Names of fields whose values are never logged, compared in errors or shown in audit records.
     pub sensitive: bool,
+    /// Whether its objects are running programs with `log`, `exec`, `attach` and `portforward`, which
+    /// [`Builder::streams`](crate::Builder::streams) leads to.
+    pub streams: bool,
     /// Several kinds may show the same stored objects (core and `events.k8s.io` Events): the `(group, plural)`
-    /// whose store they share and the two pure functions that translate.
+    /// whose store they share and the pure functions that translate.
     pub view_of: Option<View>,
 }
 
@@ -180,11 +185,28 @@ pub struct View {
     pub plural: String,
     /// From the stored shape to this face.
     pub from_stored: fn(Value) -> Value,
-    /// From this face to the stored shape.
-    pub to_stored: fn(Value) -> Value,
+    /// From this face to the stored shape; `None` for a view that only shows.
+    pub to_stored: Option<fn(Value) -> Value>,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
+    /// Which stored objects it shows; `None` shows all.
+    pub shows: Option<fn(&Value) -> bool>,
+    /// Sets what depends on when an answer is given, in a get and a list. Such a view should not be watched.
+    pub timed: Option<fn(&mut Value, Timestamp)>,
+    /// Selectable fields of this face that are a selectable field of the stored kind, with that field: the store keeps
+    /// their values, so that a selection reads no bodies.
+    pub fields: &'static [(&'static str, &'static str)],
 }
 
+/// What can be done with a kind of the server's own store.
+pub const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
 impl Kind {
+    /// What can be done with its objects.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        self.view_of.as_ref().map_or(VERBS, |view| view.verbs)
+    }
+
     /// `group/version`, or just the version in the core group.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }

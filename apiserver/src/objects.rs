@@ -20,7 +20,7 @@ use crate::router::Label;
 use crate::selection::Selection;
 use crate::server::State;
 use crate::store::{Key, Object, Snapshot};
-use crate::{audit, definitions, delete, documents, namespaces, scale, service_accounts, watch, write};
+use crate::{audit, definitions, delete, documents, namespaces, scale, service_accounts, streams, watch, write};
 
 /// Kubernetes' bound for request bodies.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -76,6 +76,13 @@ async fn answer(state: &Arc<State>, parts: Parts, body: Body) -> (Option<Label>,
     let call = Call { target, identity, query, parts };
     let Some(verb) = verb(&call) else { return (None, Err(Error::method_not_allowed())) };
     let label = Label { verb, resource: call.target.kind.qualified_plural() };
+    if let Some(view) = &call.target.kind.view_of
+        && call.target.subresource.is_none()
+        && !view.verbs.contains(&verb)
+    {
+        let stored = format!("{}.{}", view.plural, view.group);
+        return (Some(label), Err(Error::only_a_view(&call.target.kind, verb, &stored)));
+    }
     let noted = (!matches!(verb, "get" | "list" | "watch")).then(|| (call.target.clone(), call.identity.clone()));
     let result = match authorise(state, &call, verb).await {
         Ok(()) => act(state, call, verb, body).await,
@@ -91,6 +98,13 @@ async fn answer(state: &Arc<State>, parts: Parts, body: Body) -> (Option<Label>,
 fn verb(call: &Call) -> Option<&'static str> {
     let (target, named) = (&call.target, call.target.name.is_some());
     let part = target.subresource;
+    if part.is_some_and(Subresource::is_stream) {
+        return match call.parts.method {
+            Method::GET => Some("get"),
+            Method::POST if part != Some(Subresource::Log) => Some("create"),
+            _ => None,
+        };
+    }
     match call.parts.method {
         Method::GET | Method::HEAD if target.watch || (!named && call.query.switch("watch")) => Some("watch"),
         Method::POST if part == Some(Subresource::Token) => Some("create"),
@@ -108,7 +122,16 @@ fn verb(call: &Call) -> Option<&'static str> {
 }
 
 pub(crate) async fn authorise(state: &State, call: &Call, verb: &str) -> Result<(), Error> {
-    let target = &call.target;
+    authorise_target(state, &call.target, &call.identity, verb).await
+}
+
+/// 403 for who may not do this to that.
+pub(crate) async fn authorise_target(
+    state: &State,
+    target: &Target,
+    identity: &Identity,
+    verb: &str,
+) -> Result<(), Error> {
     let attributes = Attributes {
         verb: verb.into(),
         group: target.kind.group.clone(),
@@ -120,10 +143,10 @@ pub(crate) async fn authorise(state: &State, call: &Call, verb: &str) -> Result<
         name: target.name().into(),
         path: String::new(),
     };
-    if allows(&*state.authorizer, &call.identity, &attributes).await {
+    if allows(&*state.authorizer, identity, &attributes).await {
         return Ok(());
     }
-    Err(Error::forbidden(&target.kind.group, &target.kind.plural, target.name(), &attributes.refusal(&call.identity)))
+    Err(Error::forbidden(&target.kind.group, &target.kind.plural, target.name(), &attributes.refusal(identity)))
 }
 
 /// For paths that are no resources: 401 without an identity, 403 without the right.
@@ -148,6 +171,7 @@ async fn act(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<R
 
 async fn perform(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<Response, Error> {
     match (verb, call.target.subresource) {
+        (_, Some(part)) if part.is_stream() => streams::serve(state, call, part).await,
         ("get", Some(Subresource::Scale)) => scale::get(state, &call).await,
         ("create", Some(Subresource::Token)) => service_accounts::token(state, &call, read(body).await?).await,
         ("get", _) => get(state, &call).await,
@@ -187,7 +211,8 @@ async fn get(state: &State, call: &Call) -> Result<Response, Error> {
         reach(state, revision).await?;
     }
     let object = find(state, &call.target)?;
-    let body = respond::face(&call.target.kind, &object)?;
+    let body = respond::face_now(&call.target.kind, &object, state.clock.now())?
+        .ok_or_else(|| Error::not_found(&call.target.kind, call.target.name()))?;
     wish.send_object(StatusCode::OK, &call.target.kind, body, state.clock.now()).await
 }
 
@@ -310,21 +335,25 @@ async fn list(state: &State, call: &Call) -> Result<Response, Error> {
 pub(crate) async fn send_page(state: &State, call: &Call, wish: Wish, page: &Page) -> Result<Response, Error> {
     let kind = &call.target.kind;
     let metadata = page.metadata();
+    let now = state.clock.now();
     let body = match wish.accepted.shape {
         Shape::Object => concatenate(
             &kind.list_kind,
             &kind.api_version(),
             &metadata,
-            page.objects.iter().map(|object| respond::face(kind, object)),
+            page.objects.iter().filter_map(|object| respond::face_now(kind, object, now).transpose()),
         )?,
         Shape::Metadata(version) => {
             let items = page.objects.iter().map(|object| respond::partial(&respond::face(kind, object)?, version));
             concatenate("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &metadata, items)?
         }
         Shape::Table(version) => {
-            let objects: Vec<Value> =
-                page.objects.iter().map(|object| respond::tree(kind, &object.body)).collect::<Result<_, _>>()?;
-            respond::rows(kind, &objects, metadata, wish.include, true, state.clock.now(), version)?
+            let objects: Vec<Value> = page
+                .objects
+                .iter()
+                .filter_map(|object| respond::tree_now(kind, object, now).transpose())
+                .collect::<Result<_, _>>()?;
+            respond::rows(kind, &objects, metadata, wish.include, true, now, version)?
         }
     };
     wish.send(StatusCode::OK, body).await

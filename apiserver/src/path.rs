@@ -16,6 +16,14 @@ pub enum Subresource {
     Finalize,
     /// `…/token`, which service accounts have.
     Token,
+    /// `…/log` of a running program.
+    Log,
+    /// `…/exec`: another program beside it.
+    Exec,
+    /// `…/attach`: what it says from now on.
+    Attach,
+    /// `…/portforward`: connections to its ports.
+    PortForward,
 }
 
 impl Subresource {
@@ -26,7 +34,16 @@ impl Subresource {
             Self::Scale => "scale",
             Self::Finalize => "finalize",
             Self::Token => "token",
+            Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
         }
+    }
+
+    /// Whether it is a way into a running program.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Log | Self::Exec | Self::Attach | Self::PortForward)
     }
 }
 
@@ -159,6 +176,10 @@ fn resource(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Endpoin
         Some("scale") if kind.scale.is_some() => Some(Subresource::Scale),
         Some("finalize") if is_namespaces => Some(Subresource::Finalize),
         Some("token") if group.is_empty() && plural == "serviceaccounts" => Some(Subresource::Token),
+        Some("log") if kind.streams => Some(Subresource::Log),
+        Some("exec") if kind.streams => Some(Subresource::Exec),
+        Some("attach") if kind.streams => Some(Subresource::Attach),
+        Some("portforward") if kind.streams => Some(Subresource::PortForward),
         Some(_) => return Endpoint::Unknown,
     };
     Endpoint::Resource(Target { index, kind, namespace, name, subresource, watch })

@@ -129,6 +129,28 @@ pub(crate) fn face(kind: &Kind, object: &Arc<Object>) -> Result<Bytes, Error> {
     translate(kind, &object.body)
 }
 
+/// An object as a kind shows it at this moment, for answers that are given once; `None` if it does not show it.
+pub(crate) fn face_now(kind: &Kind, object: &Arc<Object>, now: Timestamp) -> Result<Option<Bytes>, Error> {
+    match kind.view_of.as_ref().filter(|view| view.shows.is_some() || view.timed.is_some()) {
+        None => face(kind, object).map(Some),
+        Some(_) => tree_now(kind, object, now)?.as_ref().map(encode).transpose(),
+    }
+}
+
+/// The same as a tree.
+pub(crate) fn tree_now(kind: &Kind, object: &Arc<Object>, now: Timestamp) -> Result<Option<Value>, Error> {
+    let stored = parse(&object.body)?;
+    let Some(view) = &kind.view_of else { return Ok(Some(stored)) };
+    if view.shows.is_some_and(|shows| !shows(&stored)) {
+        return Ok(None);
+    }
+    let mut shown = (view.from_stored)(stored);
+    if let Some(timed) = view.timed {
+        timed(&mut shown, now);
+    }
+    Ok(Some(shown))
+}
+
 /// Stored bytes as a kind shows them.
 pub(crate) fn translate(kind: &Kind, body: &Bytes) -> Result<Bytes, Error> {
     match &kind.view_of {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::error::Error;
 use crate::kind::Kind;
 use crate::path::Target;
@@ -15,8 +17,6 @@ pub(crate) struct Selection {
     kind: Arc<Kind>,
     labels: LabelSelector,
     fields: FieldSelector,
-    /// The store keeps the values of every field asked for; otherwise the body has to be read.
-    kept: bool,
 }
 
 impl Selection {
@@ -36,14 +36,32 @@ impl Selection {
                 equal: true,
             });
         }
-        let kept = kind.view_of.is_none()
-            && fields.terms.iter().all(|term| !matches!(term.field.as_str(), "source" | "reportingComponent"));
-        Ok(Self { kind, labels, fields, kept })
+        Ok(Self { kind, labels, fields })
     }
 
     /// Whether nothing is left out.
     pub(crate) fn is_everything(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+        self.labels.is_empty() && self.fields.is_empty() && self.shows().is_none()
+    }
+
+    /// What a view leaves out by itself.
+    fn shows(&self) -> Option<fn(&Value) -> bool> {
+        self.kind.view_of.as_ref().and_then(|view| view.shows)
+    }
+
+    /// The value of a field as the store keeps it beside the bytes; `None` if the body has to be read for it.
+    fn kept<'a>(&self, object: &'a Object, field: &str) -> Option<&'a str> {
+        match (field, &self.kind.view_of) {
+            ("metadata.name", _) => Some(&object.name),
+            ("metadata.namespace", _) => Some(&object.namespace),
+            (_, Some(view)) => {
+                let (_, stored) = view.fields.iter().find(|(own, _)| *own == field)?;
+                Some(object.meta.fields.get(stored).unwrap_or(""))
+            }
+            // An Event's are made of two fields.
+            ("source" | "reportingComponent", None) => None,
+            (field, None) => Some(object.meta.fields.get(field).unwrap_or("")),
+        }
     }
 
     /// The one name that can be selected, if there is only one.
@@ -67,19 +85,22 @@ impl Selection {
                 return Ok(false);
             }
         }
-        if self.fields.is_empty() {
+        let mut unkept = false;
+        for term in &self.fields.terms {
+            match self.kept(object, &term.field) {
+                Some(value) if (value == term.value) != term.equal => return Ok(false),
+                Some(_) => {}
+                None => unkept = true,
+            }
+        }
+        if !unkept && self.shows().is_none() {
             return Ok(true);
         }
-        if !self.kept {
-            return Ok(self.fields.matches(&respond::tree(&self.kind, &object.body)?));
+        if let Some(shows) = self.shows()
+            && !shows(&respond::parse(&object.body)?)
+        {
+            return Ok(false);
         }
-        Ok(self.fields.terms.iter().all(|term| {
-            let value = match term.field.as_str() {
-                "metadata.name" => &*object.name,
-                "metadata.namespace" => &*object.namespace,
-                field => object.meta.fields.get(field).unwrap_or(""),
-            };
-            (value == term.value) == term.equal
-        }))
+        Ok(!unkept || self.fields.matches(&respond::tree(&self.kind, &object.body)?))
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{Extension, Router};
 use prometheus::Registry;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
@@ -21,6 +22,7 @@ use crate::openapi::OpenApi;
 use crate::quota::{Evaluator, Ledger};
 use crate::schema::Schema;
 use crate::store::Store;
+use crate::streams::{STREAMS_MAX, Streams};
 use crate::{audit, definitions, gc, namespaces, quota, reviews, router, service_accounts};
 
 /// Why a server cannot be put together.
@@ -65,6 +67,8 @@ pub(crate) struct State {
     pub(crate) openapi: OpenApi,
     pub(crate) guard: Guard,
     pub(crate) ledger: Ledger,
+    pub(crate) streams: Option<Arc<dyn Streams>>,
+    pub(crate) open_streams: Arc<Semaphore>,
     pub(crate) shutdown: CancellationToken,
 }
 
@@ -88,10 +92,18 @@ pub struct Builder {
     checks: Vec<Check>,
     evaluators: Vec<Arc<dyn Evaluator>>,
     limits: Limits,
+    streams: Option<Arc<dyn Streams>>,
     shutdown: CancellationToken,
 }
 
 impl Builder {
+    /// Says how the running programs behind objects are reached, for the kinds with [`crate::kind::Kind::streams`].
+    #[must_use]
+    pub fn streams(mut self, streams: Arc<dyn Streams>) -> Self {
+        self.streams = Some(streams);
+        self
+    }
+
     /// Adds a judgement of writes; the first added is asked first.
     #[must_use]
     pub fn admission(mut self, admission: Arc<dyn Admission>) -> Self {
@@ -215,6 +227,8 @@ impl Builder {
                 metrics,
                 guard,
                 ledger: Ledger::new(self.evaluators),
+                streams: self.streams,
+                open_streams: Arc::new(Semaphore::new(STREAMS_MAX)),
                 shutdown: self.shutdown,
             }),
         })
@@ -237,6 +251,7 @@ impl Server {
             checks: Vec::new(),
             evaluators: Vec::new(),
             limits: Limits::default(),
+            streams: None,
             shutdown: CancellationToken::new(),
         }
     }

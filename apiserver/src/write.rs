@@ -131,9 +131,9 @@ async fn create_once(
 }
 
 fn to_stored(kind: &Kind, object: Value) -> Value {
-    match &kind.view_of {
+    match kind.view_of.as_ref().and_then(|view| view.to_stored) {
         None => object,
-        Some(view) => (view.to_stored)(object),
+        Some(to_stored) => to_stored(object),
     }
 }
 

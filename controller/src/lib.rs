@@ -29,6 +29,7 @@ mod simulation;
 pub mod source;
 pub mod step;
 pub mod task;
+pub mod views;
 pub mod web;
 pub mod world;
 

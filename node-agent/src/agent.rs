@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use node_protocol::{Assignment, AssignmentUpdate, Observation, OpenStream, PartState, Up};
+use node_protocol::{Assignment, AssignmentUpdate, Observation, OpenStream, PartState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,10 @@ use crate::machine::{Builder, Container, Containers, Error, LogSink, Network, Ro
 use crate::observed::{Health, History, ImageState, Observed, Subject, address, label};
 use crate::plan::{self, Purpose, Step};
 use crate::probe::{self, Finding, Target};
+use crate::session::Dialer;
 use crate::snapshot::Snapshot;
-use crate::{clock, connections, logs, status};
+use crate::streams::Streams;
+use crate::{clock, connections, status};
 
 /// Everything is looked at anew this often: an event that was lost is made up for by then.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -43,16 +45,11 @@ const BURST: usize = 256;
 pub(crate) const SIGNALS: usize = 256;
 
 /// What the gateway asks of the agent, apart from its assignment.
-#[derive(Debug)]
 pub(crate) enum Request {
     /// A new assignment, or a change of it.
     Assign(AssignmentUpdate),
-    /// Open a stream; its pieces go to the sender.
-    Open(OpenStream, mpsc::Sender<Up>),
-    /// Close a stream.
-    Close(u64),
-    /// The connection ended, and with it its streams.
-    Disconnected,
+    /// Open a stream, over a connection of its own.
+    Open(OpenStream, Arc<Dialer>),
 }
 
 /// What the agent has accepted.
@@ -124,7 +121,7 @@ pub(crate) struct Agent<C, R, B> {
     subjects: BTreeMap<tokio::task::Id, Subject>,
     probes: BTreeMap<String, (Target, AbortHandle)>,
     probe_tasks: JoinSet<()>,
-    streams: logs::Streams,
+    streams: Streams,
     signal_sender: mpsc::Sender<Signal>,
     signals: mpsc::Receiver<Signal>,
     finding_sender: mpsc::Sender<Finding>,
@@ -180,7 +177,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             subjects: BTreeMap::new(),
             probes: BTreeMap::new(),
             probe_tasks: JoinSet::new(),
-            streams: logs::Streams::default(),
+            streams: Streams::default(),
             signal_sender,
             signals,
             finding_sender,
@@ -373,13 +370,11 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
     fn request(&mut self, request: Request) {
         match request {
             Request::Assign(update) => self.assign(update),
-            Request::Open(open, pieces) => {
+            Request::Open(open, dialer) => {
                 let container =
                     self.observed.of_instance(&open.instance).max_by_key(|container| container.started_at).cloned();
-                self.streams.open(Arc::clone(&self.containers), open, container, pieces);
+                self.streams.open(Arc::clone(&self.containers), open, container, dialer);
             }
-            Request::Close(stream) => self.streams.close(stream),
-            Request::Disconnected => self.streams.close_all(),
         }
     }
 

@@ -11,8 +11,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bollard::exec::{ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
-    ContainerCreateBody, EndpointSettings, HealthConfig, HostConfig, HostConfigLogConfig, Ipam, IpamConfig,
+    ContainerCreateBody, EndpointSettings, ExecConfig, HealthConfig, HostConfig, HostConfigLogConfig, Ipam, IpamConfig,
     NetworkCreateRequest, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::{
@@ -25,8 +26,8 @@ use node_protocol::UsageSample;
 
 use crate::labels;
 use crate::machine::{
-    ByteStream, Container, ContainerSpec, Containers, Engine, EngineEvent, Error, EventStream, Image, LogQuery,
-    Network, NetworkSpec,
+    Container, ContainerSpec, ContainerState, Containers, Engine, EngineEvent, Error, EventStream, ExecSpec, Image,
+    LogQuery, Network, NetworkSpec, OutputStream, Process,
 };
 
 /// How long an ordinary request may take, in seconds: more than a stop with its patience, on a busy disk.
@@ -38,6 +39,8 @@ const BUILD_SECONDS: u64 = 3600;
 const INSPECTIONS: usize = 8;
 /// Processes in a container: as `security.md`, against fork bombs.
 const PIDS: i64 = 256;
+/// What is read at a time of a program's output.
+const EXEC_BUFFER_BYTES: usize = 32 << 10;
 /// Size of `/tmp` in memory where the root is read-only.
 const TMP_OPTIONS: &str = "rw,nosuid,nodev,size=64m,mode=1777";
 
@@ -373,19 +376,53 @@ impl Containers for Docker {
         }
     }
 
-    fn logs(&self, id: &str, query: &LogQuery) -> ByteStream {
+    fn logs(&self, id: &str, query: &LogQuery) -> OutputStream {
         let seconds =
             |at: Option<jiff::Timestamp>| i32::try_from(at.map_or(0, jiff::Timestamp::as_second)).unwrap_or(0);
         let options = LogsOptions {
             follow: query.follow,
-            stdout: true,
-            stderr: true,
+            stdout: query.stdout,
+            stderr: query.stderr,
             since: seconds(query.since),
             until: seconds(query.until),
             timestamps: query.timestamps,
             tail: query.tail_lines.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
         };
-        Box::pin(self.api.logs(id, Some(options)).map_ok(bollard::container::LogOutput::into_bytes).map_err(failure))
+        Box::pin(self.api.logs(id, Some(options)).map_ok(convert::output).map_err(failure))
+    }
+
+    async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<Process, Error> {
+        if self.inspect(id).await?.is_none_or(|container| container.state != ContainerState::Running) {
+            return Err(Error::Conflict("its container does not run just now".to_owned()));
+        }
+        // No user: the image's own. Never privileged; the container's other limits hold for all its processes.
+        let config = ExecConfig {
+            attach_stdin: Some(spec.stdin),
+            attach_stdout: Some(spec.stdout),
+            attach_stderr: Some(spec.stderr),
+            tty: Some(spec.tty),
+            privileged: Some(false),
+            cmd: Some(spec.command.clone()),
+            ..ExecConfig::default()
+        };
+        let id = self.api.create_exec(id, config).await.map_err(failure)?.id;
+        let start = StartExecOptions { detach: false, tty: spec.tty, output_capacity: Some(EXEC_BUFFER_BYTES) };
+        match self.api.start_exec(&id, Some(start)).await.map_err(failure)? {
+            StartExecResults::Attached { output, input } => {
+                let output = Box::pin(output.map_ok(convert::output).map_err(failure));
+                Ok(Process { id, output, input })
+            }
+            StartExecResults::Detached => Err(Error::Refused("docker did not attach to the program".to_owned())),
+        }
+    }
+
+    async fn resize(&self, process: &str, width: u16, height: u16) -> Result<(), Error> {
+        self.api.resize_exec(process, ResizeExecOptions { height, width }).await.map_err(failure)
+    }
+
+    async fn exit_code(&self, process: &str) -> Result<Option<i64>, Error> {
+        let found = self.api.inspect_exec(process).await.map_err(failure)?;
+        Ok(found.exit_code.filter(|_| found.running == Some(false)))
     }
 
     async fn usage(&self, id: &str) -> Result<UsageSample, Error> {

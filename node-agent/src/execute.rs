@@ -201,7 +201,7 @@ impl<C: Containers, R: Router> Execution<C, R> {
         let mut log = self.containers.logs(&container.id, &query);
         let mut bytes = Vec::new();
         while let Some(Ok(piece)) = log.next().await {
-            bytes.extend_from_slice(&piece);
+            bytes.extend_from_slice(&piece.bytes);
             if bytes.len() > 2 * LAST_LOG_BYTES {
                 bytes.drain(..bytes.len() - LAST_LOG_BYTES);
             }

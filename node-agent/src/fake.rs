@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use node_protocol::{PartState, UsageSample};
 
 use crate::machine::{
-    ByteStream, Container, ContainerSpec, ContainerState, Containers, Engine, Error, EventStream, Image, Live,
-    LogQuery, Network, NetworkSpec, Router, RouterError, Routes,
+    Container, ContainerSpec, ContainerState, Containers, Engine, Error, EventStream, ExecSpec, Image, Live, LogQuery,
+    Network, NetworkSpec, Output, OutputStream, Process, Router, RouterError, Routes,
 };
 use crate::observed::address;
 
@@ -199,9 +199,21 @@ impl Containers for Fake {
         Ok(())
     }
 
-    fn logs(&self, id: &str, _: &LogQuery) -> ByteStream {
+    fn logs(&self, id: &str, _: &LogQuery) -> OutputStream {
         let words = Bytes::from(format!("the last words of {id}\n"));
-        Box::pin(futures::stream::iter([Ok(words)]))
+        Box::pin(futures::stream::iter([Ok(Output { errors: false, bytes: words })]))
+    }
+
+    async fn exec(&self, id: &str, _: &ExecSpec) -> Result<Process, Error> {
+        Err(Error::Refused(format!("no program can be run in {id}: there is no machine")))
+    }
+
+    async fn resize(&self, process: &str, _: u16, _: u16) -> Result<(), Error> {
+        Err(Error::NotFound(process.to_owned()))
+    }
+
+    async fn exit_code(&self, process: &str) -> Result<Option<i64>, Error> {
+        Err(Error::NotFound(process.to_owned()))
     }
 
     async fn usage(&self, _: &str) -> Result<UsageSample, Error> {

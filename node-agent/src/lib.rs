@@ -20,7 +20,6 @@ mod history;
 pub mod labels;
 #[cfg(test)]
 mod laws;
-mod logs;
 pub mod machine;
 mod metrics;
 pub mod nginx;
@@ -31,6 +30,7 @@ mod session;
 mod snapshot;
 mod status;
 mod stop;
+mod streams;
 mod world;
 
 pub use stop::stop_all;

@@ -14,11 +14,14 @@ use bytes::Bytes;
 use futures::Stream;
 use jiff::Timestamp;
 use node_protocol::{BuildObservation, BuildTask, PartState, UsageSample};
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Bytes that arrive bit by bit.
 pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, Error>> + Send>>;
+/// What a program writes.
+pub type OutputStream = Pin<Box<dyn Stream<Item = Result<Output, Error>> + Send>>;
 /// What the container engine says has changed.
 pub type EventStream = Pin<Box<dyn Stream<Item = Result<EngineEvent, Error>> + Send>>;
 
@@ -174,8 +177,44 @@ pub struct Image {
     pub created: Option<Timestamp>,
 }
 
-/// Which part of a container's log.
+/// A piece of what a program writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Whether it was written to standard error.
+    pub errors: bool,
+    /// The bytes.
+    pub bytes: Bytes,
+}
+
+/// A program to run in a running container: as the container's user, and hardened as its own program is.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the protocol's own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Whether it gets input.
+    pub stdin: bool,
+    /// Whether its standard output is wanted.
+    pub stdout: bool,
+    /// Whether its standard error is wanted.
+    pub stderr: bool,
+    /// Whether it gets a terminal, whose output is all standard output.
+    pub tty: bool,
+}
+
+/// A program that was started by [`Containers::exec`].
+pub struct Process {
+    /// By which the engine knows it.
+    pub id: String,
+    /// What it writes; ends when it has ended.
+    pub output: OutputStream,
+    /// What it reads; shut down to say that there is no more.
+    pub input: Pin<Box<dyn AsyncWrite + Send>>,
+}
+
+/// Which part of a container's log.
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the protocol's own")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogQuery {
     /// Whether to go on with what is written from now on.
     pub follow: bool,
@@ -187,6 +226,25 @@ pub struct LogQuery {
     pub until: Option<Timestamp>,
     /// Whether lines begin with their time.
     pub timestamps: bool,
+    /// Whether standard output is wanted.
+    pub stdout: bool,
+    /// Whether standard error is wanted.
+    pub stderr: bool,
+}
+
+impl Default for LogQuery {
+    /// All that was written so far.
+    fn default() -> Self {
+        Self {
+            follow: false,
+            tail_lines: None,
+            since: None,
+            until: None,
+            timestamps: false,
+            stdout: true,
+            stderr: true,
+        }
+    }
 }
 
 /// What runs instances. Every method is idempotent, and sees only what bears this node's label.
@@ -221,8 +279,14 @@ pub trait Containers: Send + Sync + 'static {
     fn built_images(&self) -> impl Future<Output = Result<Vec<Image>, Error>> + Send;
     /// Removes an image by reference or id, unless it is gone.
     fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), Error>> + Send;
-    /// A container's log, standard output and error as they were written.
-    fn logs(&self, id: &str, query: &LogQuery) -> ByteStream;
+    /// A container's log, in the order in which it was written.
+    fn logs(&self, id: &str, query: &LogQuery) -> OutputStream;
+    /// Starts another program in a running container.
+    fn exec(&self, id: &str, spec: &ExecSpec) -> impl Future<Output = Result<Process, Error>> + Send;
+    /// Says how large the terminal of such a program is.
+    fn resize(&self, process: &str, width: u16, height: u16) -> impl Future<Output = Result<(), Error>> + Send;
+    /// The exit code of such a program; `None` while it runs.
+    fn exit_code(&self, process: &str) -> impl Future<Output = Result<Option<i64>, Error>> + Send;
     /// What a container uses; processor time is over the time since the last call for it.
     fn usage(&self, id: &str) -> impl Future<Output = Result<UsageSample, Error>> + Send;
 }

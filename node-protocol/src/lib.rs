@@ -7,6 +7,7 @@
 mod assignment;
 mod observation;
 mod register;
+mod stream;
 
 pub use assignment::{
     Assignment, AssignmentUpdate, BuildArgument, BuildTask, EnvValue, GitAccess, HealthProbe, ImageTask, InstanceTask,
@@ -17,6 +18,10 @@ pub use observation::{
     UsageSample,
 };
 pub use register::{Claims, JoinToken, Registration, RegistrationAnswer, TOKEN_AUDIENCE};
+pub use stream::{
+    CLOSED, END, ERRORS, ExecWanted, INPUT, LogWanted, OUTPUT, OpenStream, SIZE, STREAM_DATA_BYTES_MAX,
+    STREAM_FRAME_BYTES_MAX, STREAM_PING_SECONDS, StreamEnd, StreamPurpose, TerminalSize,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -43,14 +48,8 @@ pub enum Down {
         /// Number of bytes.
         bytes: u64,
     },
-    /// Open a stream; its answers bear the same id.
+    /// Open a WebSocket for a stream.
     OpenStream(OpenStream),
-    /// Close a stream that nobody reads any more.
-    #[serde(rename_all = "camelCase")]
-    CloseStream {
-        /// The stream.
-        stream: u64,
-    },
     /// Sent instead of an answer to a message that this side does not know.
     #[serde(rename_all = "camelCase")]
     Unknown {
@@ -85,26 +84,6 @@ pub enum Up {
         /// The text.
         text: String,
     },
-    /// A piece of a stream.
-    #[serde(rename_all = "camelCase")]
-    StreamData {
-        /// The stream.
-        stream: u64,
-        /// The text.
-        text: String,
-        /// How many bytes were dropped before this piece because the reader was too slow.
-        #[serde(default)]
-        dropped: u64,
-    },
-    /// A stream has ended.
-    #[serde(rename_all = "camelCase")]
-    StreamEnd {
-        /// The stream.
-        stream: u64,
-        /// Why, if not because there is no more.
-        #[serde(default)]
-        error: Option<String>,
-    },
     /// Sent instead of an answer to a message that this side does not know.
     #[serde(rename_all = "camelCase")]
     Unknown {
@@ -127,31 +106,6 @@ pub struct Hello {
     /// [`Assignment::digest`] of what it has: equal digests need no list.
     #[serde(default)]
     pub digest: Option<String>,
-}
-
-/// Opens a stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct OpenStream {
-    /// The number by which both sides know it, unique on a connection.
-    pub stream: u64,
-    /// Uid of the Instance whose log it is.
-    pub instance: String,
-    /// Whether it goes on with what is written from now on.
-    #[serde(default)]
-    pub follow: bool,
-    /// How many of the last lines it begins with; all, if not given.
-    #[serde(default)]
-    pub tail_lines: Option<u32>,
-    /// Only what was written in the last so many seconds.
-    #[serde(default)]
-    pub since_seconds: Option<u64>,
-    /// Whether each line begins with its time.
-    #[serde(default)]
-    pub timestamps: bool,
-    /// The log of the container before the present one.
-    #[serde(default)]
-    pub previous: bool,
 }
 
 /// What an agent without a WebSocket posts: the same messages, in order.

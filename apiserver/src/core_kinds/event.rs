@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{base, column, computed, strings, wrong};
-use crate::kind::{Column, FieldError, FieldErrorReason, Kind, Scope, View};
+use crate::kind::{Column, FieldError, FieldErrorReason, Kind, Scope, VERBS, View};
 
 /// Kubernetes' own default (`--event-ttl`): what happened is of interest while one is looking into it.
 const RETENTION_SECONDS: u32 = 3600;
@@ -67,7 +67,16 @@ pub fn event() -> Kind {
         validate: Some(Arc::new(validate)),
         decode_protobuf: Some(crate::protobuf::event),
         retention_seconds: Some(RETENTION_SECONDS),
-        view_of: Some(View { group: String::new(), plural: "events".to_owned(), from_stored, to_stored }),
+        view_of: Some(View {
+            group: String::new(),
+            plural: "events".to_owned(),
+            from_stored,
+            to_stored: Some(to_stored),
+            verbs: VERBS,
+            shows: None,
+            timed: None,
+            fields: &[("reason", "reason"), ("type", "type")],
+        }),
         ..base("events.k8s.io", "v1", "Event", "events", Scope::Namespaced, schema(true))
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, object: &str, lis
         "delete": about.operation("deletecollection", "deleteCollection", "", &list_parameters(), Some(DELETE_OPTIONS), STATUS),
     });
     path["parameters"] = about.path_parameters(false);
+    without_what_a_view_lacks(kind, &mut path, &[("post", "create"), ("delete", "deletecollection")]);
     paths.insert(collection.clone(), path);
     let mut path = json!({
         "get": about.operation("get", "read", "", &[], None, object),
@@ -40,7 +41,18 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, object: &str, lis
         "delete": about.operation("delete", "delete", "", &delete_parameters(), Some(DELETE_OPTIONS), STATUS),
     });
     path["parameters"] = about.path_parameters(true);
+    without_what_a_view_lacks(kind, &mut path, &[("put", "update"), ("patch", "patch"), ("delete", "delete")]);
     paths.insert(format!("{collection}/{{name}}"), path);
+    if kind.streams {
+        for (name, methods) in [
+            ("attach", &["get", "post"][..]),
+            ("exec", &["get", "post"]),
+            ("log", &["get"]),
+            ("portforward", &["get", "post"]),
+        ] {
+            paths.insert(format!("{collection}/{{name}}/{name}"), about.stream(name, methods));
+        }
+    }
     if kind.status {
         paths.insert(format!("{collection}/{{name}}/status"), about.subresource("Status", object));
     }
@@ -48,6 +60,16 @@ pub(super) fn add(paths: &mut Map<String, Value>, kind: &Kind, object: &str, lis
         let gvk = json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
         let about = About { gvk: &gvk, ..about };
         paths.insert(format!("{collection}/{{name}}/scale"), about.subresource("Scale", SCALE));
+    }
+}
+
+fn without_what_a_view_lacks(kind: &Kind, path: &mut Value, operations: &[(&str, &str)]) {
+    for (operation, verb) in operations {
+        if !kind.verbs().contains(verb)
+            && let Some(path) = path.as_object_mut()
+        {
+            path.remove(*operation);
+        }
     }
 }
 
@@ -59,6 +81,30 @@ struct About<'a> {
 }
 
 impl About<'_> {
+    /// A way into a running program: an answer without a schema.
+    fn stream(&self, name: &str, methods: &[&str]) -> Value {
+        let is_log = name == "log";
+        let parameters = if is_log { log_parameters() } else { stream_parameters(name) };
+        let mut path = json!({"parameters": self.path_parameters(true)});
+        for method in methods {
+            let verb = if is_log { "read".to_owned() } else { format!("connect{}", capital(method)) };
+            let id = format!("{verb}{}Namespaced{}{}", capital(&self.kind.version), self.kind.kind, capital(name));
+            let responses = if is_log {
+                json!({"200": {"description": "OK", "content": {"text/plain": {"schema": {"type": "string"}}}}})
+            } else {
+                json!({"101": {"description": "Switching Protocols"}, "400": {"description": "Bad Request"}})
+            };
+            path[*method] = json!({
+                "operationId": id,
+                "parameters": parameters,
+                "responses": responses,
+                "x-kubernetes-action": if is_log { "get" } else { "connect" },
+                "x-kubernetes-group-version-kind": self.gvk,
+            });
+        }
+        path
+    }
+
     fn subresource(&self, name: &str, object: &str) -> Value {
         let mut path = json!({
             "get": self.operation("get", "read", name, &[], None, object),
@@ -159,6 +205,37 @@ fn list_parameters() -> Vec<Value> {
         query("sendInitialEvents", "boolean", "Whether the watch begins with what is there."),
         query("timeoutSeconds", "integer", "When the watch ends."),
     ]
+}
+
+fn log_parameters() -> Vec<Value> {
+    vec![
+        query("container", "string", "Which container; may be left out if there is one."),
+        query("follow", "boolean", "Go on with what is written from now on."),
+        query("tailLines", "integer", "Begin with so many of the last lines."),
+        query("sinceSeconds", "integer", "Only what was written in the last so many seconds."),
+        query("sinceTime", "string", "Only what was written since this time, RFC 3339."),
+        query("timestamps", "boolean", "Begin each line with its time."),
+        query("previous", "boolean", "What the container wrote before it was last started."),
+        query("limitBytes", "integer", "End after so many bytes."),
+        query("stream", "string", "All, Stdout or Stderr."),
+    ]
+}
+
+fn stream_parameters(name: &str) -> Vec<Value> {
+    if name == "portforward" {
+        return vec![query("ports", "string", "The ports, for clients that name them here.")];
+    }
+    let mut parameters = vec![
+        query("container", "string", "Which container; may be left out if there is one."),
+        query("stdin", "boolean", "Whether input is sent."),
+        query("stdout", "boolean", "Whether standard output is wanted."),
+        query("stderr", "boolean", "Whether standard error is wanted."),
+        query("tty", "boolean", "Whether it gets a terminal."),
+    ];
+    if name == "exec" {
+        parameters.push(query("command", "string", "The program and its arguments, one parameter each."));
+    }
+    parameters
 }
 
 fn capital(text: &str) -> String {

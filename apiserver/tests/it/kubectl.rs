@@ -38,7 +38,10 @@ fn program() -> PathBuf {
 
 impl Kubectl {
     pub(crate) async fn new() -> Self {
-        let world = World::new().await;
+        Self::on(World::new().await).await
+    }
+
+    pub(crate) async fn on(world: World) -> Self {
         let home = tempfile::tempdir().unwrap();
         let hosts = ["127.0.0.1".to_owned(), "localhost".to_owned()];
         let pki = pki::load_or_create(&home.path().join("pki"), &hosts, &Clock::system()).unwrap();
@@ -109,6 +112,10 @@ impl Kubectl {
 
     pub(crate) fn write(&self, name: &str, content: &Value) {
         std::fs::write(self.home.path().join(name), content.to_string()).unwrap();
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -20,5 +20,6 @@ mod properties;
 mod quotas;
 mod server_side;
 mod sockets;
+mod streams;
 mod watches;
 mod world;

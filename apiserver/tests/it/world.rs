@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apiserver::clock::Clock;
-use apiserver::kind::Kind;
+use apiserver::kind::{Column, Kind, View};
 use apiserver::store::{NewToken, RingLimits, Settings, Store};
 use apiserver::{Builder, Identity, Kinds, Server, core_kinds};
 use axum::Router;
@@ -124,8 +124,107 @@ fn gadget() -> CustomResourceDefinition {
     .unwrap()
 }
 
+/// A read-only view of widgets as Pods, which run on a node named by their colour.
+fn pods() -> Kind {
+    fn pod(mut widget: Value) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": widget["metadata"].take(),
+            "spec": {"nodeName": widget["spec"]["colour"], "containers": [{"name": "main", "image": "none"}]},
+            "status": {
+                "phase": "Running",
+                "conditions": [{"type": "Ready", "status": "True"}, {"type": "ContainersReady", "status": "True"}],
+                "containerStatuses": [{"name": "main", "ready": true, "restartCount": 0}],
+            },
+        })
+    }
+    Kind {
+        group: String::new(),
+        kind: "Pod".to_owned(),
+        list_kind: "PodList".to_owned(),
+        plural: "pods".to_owned(),
+        singular: "pod".to_owned(),
+        short_names: vec!["po".to_owned()],
+        columns: vec![
+            column("Ready", |pod| json!(format!("1/{}", pod["spec"]["containers"].as_array().unwrap().len()))),
+            column("Status", |pod| pod["status"]["phase"].clone()),
+        ],
+        selectable_fields: vec!["spec.nodeName".to_owned(), "status.phase".to_owned()],
+        streams: true,
+        ..view(View {
+            from_stored: pod,
+            verbs: &["delete", "get", "list", "watch"],
+            fields: &[("spec.nodeName", "spec.colour")],
+            ..of_widgets()
+        })
+    }
+}
+
+/// A view of the widgets that are measured: those with a status.
+fn pod_metrics() -> Kind {
+    fn metrics(mut widget: Value) -> Value {
+        let cpu = format!("{}m", widget["status"]["replicas"]);
+        json!({
+            "apiVersion": "metrics.k8s.io/v1beta1", "kind": "PodMetrics", "metadata": widget["metadata"].take(),
+            "window": "30s", "containers": [{"name": "main", "usage": {"cpu": cpu, "memory": "64Mi"}}],
+        })
+    }
+    Kind {
+        group: "metrics.k8s.io".to_owned(),
+        version: "v1beta1".to_owned(),
+        kind: "PodMetrics".to_owned(),
+        list_kind: "PodMetricsList".to_owned(),
+        plural: "pods".to_owned(),
+        singular: "pod".to_owned(),
+        ..view(View {
+            from_stored: metrics,
+            verbs: &["get", "list"],
+            shows: Some(|widget| widget["status"]["replicas"].is_i64()),
+            timed: Some(|metrics, now| metrics["timestamp"] = json!(now.to_string())),
+            ..of_widgets()
+        })
+    }
+}
+
+fn of_widgets() -> View {
+    View {
+        group: "example.dev".to_owned(),
+        plural: "widgets".to_owned(),
+        from_stored: |widget| widget,
+        to_stored: None,
+        verbs: &[],
+        shows: None,
+        timed: None,
+        fields: &[],
+    }
+}
+
+fn view(view: View) -> Kind {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    Kind {
+        schema,
+        scope: apiserver::kind::Scope::Namespaced,
+        short_names: Vec::new(),
+        columns: Vec::new(),
+        view_of: Some(view),
+        ..core_kinds::config_map()
+    }
+}
+
+fn column(name: &str, cell: fn(&Value) -> Value) -> Column {
+    Column {
+        name: name.to_owned(),
+        type_: "string".to_owned(),
+        format: String::new(),
+        description: name.to_owned(),
+        priority: 0,
+        json_path: String::new(),
+        cell: Some(cell),
+    }
+}
+
 fn kinds() -> Kinds {
     let mut kinds = core_kinds::all();
+    kinds.extend([pods(), pod_metrics()]);
     kinds.push(Kind::from_crd(&widget(), "example_widgets").unwrap());
     kinds.push(Kind::from_crd(&gadget(), "example_gadgets").unwrap());
     kinds.push(apiserver::definitions::kind());

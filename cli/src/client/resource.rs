@@ -85,6 +85,8 @@ async fn discover(session: &Session) -> anyhow::Result<Vec<Resource>> {
     for group in groups["groups"].as_array().into_iter().flatten() {
         versions.extend(group["preferredVersion"]["groupVersion"].as_str().map(str::to_owned));
     }
+    // The first kind that a word fits is meant: `node` is Berth's and not Kubernetes' view of it.
+    versions.sort_by_key(|version| !version.starts_with("berth.dev/"));
     let mut resources = Vec::new();
     for version in versions {
         let path = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };

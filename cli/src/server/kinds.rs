@@ -25,6 +25,7 @@ pub(crate) fn registered() -> anyhow::Result<Kinds> {
         }));
         kinds.push(kind);
     }
+    kinds.extend(super::views::all());
     Kinds::new(kinds).context("the kinds do not fit together")
 }
 

@@ -12,8 +12,10 @@ mod office;
 mod parts;
 mod roles;
 mod stopping;
+mod streams;
 mod term;
 pub(crate) mod user;
+mod views;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -83,6 +85,8 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     // Of several servers those that do not lead serve the API without reconcilers.
     let ready = parts::Readiness::new(database.is_shared());
     let current = store.clone();
+    let (leader, led) = watch::channel(None);
+    let office = Office::new(led, &pki.ca_pem)?;
     let server = Server::builder(store.clone(), kinds, clock.clone(), registry.clone())
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
@@ -92,12 +96,11 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         .readiness("shutdown", stopping::check(&told))
         .limits(limits.of_callers())
         .evaluator(Arc::new(measures::Applications))
+        .streams(office.streams())
         .build()
         .context("cannot put the server together")?;
     admin::write_kubeconfig(&data, &server_url(listen), &pki.ca_pem, &store.tokens()).await?;
 
-    let (leader, led) = watch::channel(None);
-    let office = Office::new(led, &pki.ca_pem)?;
     let tls = pki.server_config()?;
     let routes = office.before(server.router());
     let work = Work::new(server.clone(), store.clone(), series.clone(), pki, settings, ready, office, &registry)?;

@@ -22,6 +22,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower::ServiceExt;
 
+use super::streams::ThroughTheGateway;
+
 /// Where these requests go.
 const PATHS: [&str; 2] = ["/api/paas/", "/api/internal/paas/"];
 /// What an instance's Pod has that only its node can answer.
@@ -39,6 +41,7 @@ struct Inner {
     /// What is served here, while this server leads.
     routes: RwLock<Option<Router>>,
     leader: watch::Receiver<Option<String>>,
+    streams: Arc<ThroughTheGateway>,
     tls: TlsConnector,
 }
 
@@ -49,12 +52,17 @@ impl Office {
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the authority's certificate")?)?;
         let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, tls })))
+        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, streams: Arc::default(), tls })))
     }
 
     /// Serves these from now on, or nothing.
     pub(crate) fn occupy(&self, routes: Option<Router>) {
         *self.0.routes.write().unwrap_or_else(PoisonError::into_inner) = routes;
+    }
+
+    /// The way to the programs on nodes, while this server leads.
+    pub(crate) fn streams(&self) -> Arc<ThroughTheGateway> {
+        Arc::clone(&self.0.streams)
     }
 
     /// Puts itself before a server's own routes.

@@ -45,6 +45,8 @@ impl Readiness {
 pub(crate) struct Parts {
     /// What is served beside the API.
     pub(crate) routes: Router,
+    /// Where agents connect.
+    pub(crate) gateway: Gateway,
     /// Ends after the shutdown, when everything in progress is finished.
     pub(crate) ended: JoinHandle<anyhow::Result<()>>,
 }
@@ -96,10 +98,10 @@ pub(crate) async fn start(
             ready.0.store(true, Ordering::Release);
         }
     });
-    let shutdown = shutdown.clone();
+    let (shutdown, running) = (shutdown.clone(), gateway.clone());
     let ended = apiserver::task::spawn("parts", async move {
-        tokio::join!(controller.run(shutdown.clone()), gateway.run(shutdown.clone()));
+        tokio::join!(controller.run(shutdown.clone()), running.run(shutdown.clone()));
         Ok(())
     });
-    Ok(Parts { routes, ended })
+    Ok(Parts { routes, gateway, ended })
 }

@@ -42,7 +42,12 @@ pub(crate) fn all() -> Vec<DefaultRole> {
         DefaultRole::new("berth:aggregate-to-view", vec![Rule::on(group, &read, &READ)]).gathered_by(&["view"]),
         DefaultRole::new(
             "berth:aggregate-to-edit",
-            vec![Rule::on(group, &written, &WRITE), Rule::on(group, &scaled, &["patch", "update"])],
+            vec![
+                Rule::on(group, &written, &WRITE),
+                Rule::on(group, &scaled, &["patch", "update"]),
+                // As in Kubernetes: whoever deletes a Pod gets another in its place.
+                Rule::on(&[""], &["pods"], &["delete", "deletecollection"]),
+            ],
         )
         .gathered_by(&["edit"]),
         DefaultRole::new("berth:aggregate-to-owner", owner).gathered_by(&["owner"]),

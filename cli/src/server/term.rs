@@ -60,6 +60,7 @@ impl Work {
             let result = work.perform(&term).await;
             work.0.store.set_upkeep(false);
             work.0.office.occupy(None);
+            work.0.office.streams().lead_to(None);
             drop(end);
             result
         })
@@ -74,6 +75,7 @@ impl Work {
         });
         let registry = metrics.renew();
         let parts = parts::start(server, series.clone(), pki, settings.clone(), ready, &registry, term).await?;
+        office.streams().lead_to(Some(parts.gateway));
         office.occupy(Some(parts.routes));
         parts.ended.await.context("the controller stopped badly")??;
         term.cancel();

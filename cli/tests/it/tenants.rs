@@ -430,6 +430,7 @@ async fn no_path_is_without_a_record_of_who_may_use_it() {
                 .replace("{check}", "ping")
                 .replace("{uid}", "00000000-0000-0000-0000-000000000000")
                 .replace("{id}", "nothing")
+                .replace("{stream}", "1")
                 .replace("{*path}", "api/v1")
         };
         let body = match path.rsplit('/').next() {

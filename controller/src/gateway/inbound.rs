@@ -34,14 +34,6 @@ impl Gateway {
                 None
             }
             Up::BuildLog { build, offset, text } => self.keep_log(peer, build, offset, &text).await,
-            Up::StreamData { stream, text, dropped } => {
-                self.metrics().log_bytes("streamed", text.len() as u64);
-                peer.streams().data(stream, text, dropped).then_some(Down::CloseStream { stream })
-            }
-            Up::StreamEnd { stream, error } => {
-                peer.streams().end(stream, error);
-                None
-            }
             Up::Unknown { message } => {
                 tracing::info!(node = peer.name(), message, "the agent does not know a message of ours");
                 None

@@ -21,7 +21,7 @@ pub mod tokens;
 mod writer;
 
 pub use metrics::Metrics;
-pub use streams::Piece;
+pub use streams::Pipe;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,11 +33,10 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::routing::{get, post};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use crds::Instance;
 use http::{HeaderMap, header};
 use kube::{Client, ResourceExt};
-use node_protocol::{Down, FRAME_BYTES_MAX, OpenStream};
-use tokio::sync::{mpsc, watch};
+use node_protocol::FRAME_BYTES_MAX;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -82,34 +81,6 @@ pub enum Error {
     /// A metric of this name exists already.
     #[error("the gateway's metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
-}
-
-/// A stream of an instance's log.
-pub struct LogStream {
-    stream: u64,
-    peer: Arc<Peer>,
-    pieces: mpsc::Receiver<Piece>,
-    /// Whether the agent has ended it, and need not be told to.
-    ended: bool,
-}
-
-impl LogStream {
-    /// The next piece; `None` after the end.
-    pub async fn next(&mut self) -> Option<Piece> {
-        let piece = self.pieces.recv().await;
-        self.ended |= matches!(piece, None | Some(Piece::End(_)));
-        piece
-    }
-}
-
-impl Drop for LogStream {
-    fn drop(&mut self) {
-        self.pieces.close();
-        if !self.ended {
-            // If this cannot be sent, the next piece is answered with it.
-            self.peer.send(Down::CloseStream { stream: self.stream });
-        }
-    }
 }
 
 impl Gateway {
@@ -182,6 +153,7 @@ impl Gateway {
             .route("/api/internal/paas/ca", get(ca))
             .route("/api/internal/paas/nodes/register", post(register::register))
             .route("/api/internal/paas/nodes/{uid}/connect", get(connect::connect))
+            .route("/api/internal/paas/nodes/{uid}/streams/{stream}", get(streams::accept))
             .route("/api/internal/paas/nodes/{uid}/assignment", get(poll::assignment))
             .route("/api/internal/paas/nodes/{uid}/observed", post(poll::observed))
             .layer(DefaultBodyLimit::max(FRAME_BYTES_MAX))
@@ -201,35 +173,6 @@ impl Gateway {
     /// The clock by which tokens and heartbeats are judged.
     pub fn clock(&self) -> &Clock {
         &self.0.hub.clock
-    }
-
-    /// Opens a stream of an instance's log.
-    pub fn open_log(&self, instance: &Instance, wanted: &LogWanted) -> Result<LogStream, Refused> {
-        let name = instance.name_any();
-        let Some(node) = &instance.spec.node_name else {
-            return Err(Refused::conflict(format!("the instance {name} has no node yet, and so no log")));
-        };
-        let offline = || {
-            Refused::unavailable(format!(
-                "the node {node} of the instance {name} is not connected: its log cannot be read"
-            ))
-        };
-        let peer = self.peers().values().find(|peer| peer.name() == node).map(Arc::clone).ok_or_else(offline)?;
-        let Some((stream, pieces)) = peer.streams().open() else {
-            return Err(Refused::too_many(format!("too many logs of the node {node} are read at once"), 5));
-        };
-        let open = OpenStream {
-            stream,
-            instance: instance.uid().unwrap_or_default(),
-            follow: wanted.follow,
-            tail_lines: wanted.tail_lines,
-            since_seconds: wanted.since_seconds,
-            timestamps: wanted.timestamps,
-            previous: wanted.previous,
-        };
-        let sent = peer.send(Down::OpenStream(open));
-        let log = LogStream { stream, peer, pieces, ended: false };
-        if sent { Ok(log) } else { Err(offline()) }
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -337,21 +280,6 @@ impl Gateway {
             tracing::warn!(error = &error as &dyn std::error::Error, "logs of builds that are gone cannot be cleared");
         }
     }
-}
-
-/// What somebody wants to read of a log.
-#[derive(Clone, Debug, Default)]
-pub struct LogWanted {
-    /// Whether it goes on with what is written from now on.
-    pub follow: bool,
-    /// How many of the last lines it begins with.
-    pub tail_lines: Option<u32>,
-    /// Only what was written in the last so many seconds.
-    pub since_seconds: Option<u64>,
-    /// Whether each line begins with its time.
-    pub timestamps: bool,
-    /// The log of the container before the present one.
-    pub previous: bool,
 }
 
 /// The index as it changes.

@@ -99,7 +99,6 @@ impl Peer {
         let connection = Connection { queue: queue.clone(), closed: closed.clone() };
         if let Some(earlier) = lock(&self.connection).replace(connection) {
             earlier.closed.cancel();
-            self.streams.end_all("the node has connected anew");
         }
         Attached { queued, queue, closed }
     }
@@ -109,7 +108,6 @@ impl Peer {
         // Whoever took over has cancelled this one.
         if !closed.is_cancelled() || self.ended.is_cancelled() {
             *lock(&self.connection) = None;
-            self.streams.end_all("the connection to the node was lost");
         }
     }
 

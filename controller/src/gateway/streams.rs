@@ -1,148 +1,241 @@
-//! Log streams from a node to whoever reads: bounded, so that a slow reader slows nobody but himself.
+//! Streams to the programs on nodes. Each is asked for over the node's connection and comes in as a WebSocket of its own,
+//! so that TCP holds back whoever is faster than the other side, and nothing is lost.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use bytes::Bytes;
+use crds::Instance;
+use futures::{SinkExt, StreamExt};
+use http::HeaderMap;
+use kube::ResourceExt;
+use node_protocol::{
+    Down, END, OUTPUT, OpenStream, STREAM_FRAME_BYTES_MAX, STREAM_PING_SECONDS, StreamEnd, StreamPurpose,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
-/// Pieces that wait for a reader. Agents send pieces of some 16 KiB: a reader may fall 1 MiB behind.
-const PIECES_MAX: usize = 64;
-/// Streams of one node at a time: each costs a task there and a buffer here.
+use super::Gateway;
+use super::error::Refused;
+use super::metrics::Metrics;
+
+/// Streams of one node at a time: each costs a task and two buffers here, a task and a connection to Docker there.
 const STREAMS_MAX: usize = 256;
+/// Frames that wait in each direction: of 32 KiB at most, so 256 KiB.
+const FRAMES: usize = 8;
+/// An agent opens a stream in a round trip or two and the time that Docker takes.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
+/// Each side shows three times in this that it is there.
+const SILENCE_MAX: Duration = Duration::from_secs(3 * STREAM_PING_SECONDS);
+/// What a connection sets aside for reading.
+const READ_BUFFER_BYTES: usize = 32 << 10;
 
-/// A piece of a stream.
+/// A way into a program on a node: frames in both directions, as `node_protocol` describes them. Dropping it ends the
+/// stream.
 #[derive(Debug)]
-pub enum Piece {
-    /// Text, and how many bytes were dropped before it.
-    Text {
-        /// The text.
-        text: String,
-        /// Bytes that are missing before it.
-        dropped: u64,
-    },
-    /// There is no more, and why if not because all was read.
-    End(Option<String>),
+pub struct Pipe {
+    /// To the program.
+    pub to: mpsc::Sender<Bytes>,
+    /// From the program.
+    pub from: mpsc::Receiver<Bytes>,
 }
 
-/// The streams of one node's connection.
-#[derive(Default)]
-pub(super) struct Streams(Mutex<State>);
+/// The streams of one node.
+pub(super) struct Streams {
+    open: Arc<Semaphore>,
+    expected: Mutex<Expected>,
+}
 
 #[derive(Default)]
-struct State {
-    open: BTreeMap<u64, Stream>,
+struct Expected {
+    streams: BTreeMap<u64, (oneshot::Sender<Pipe>, OwnedSemaphorePermit)>,
     last: u64,
 }
 
-struct Stream {
-    reader: mpsc::Sender<Piece>,
-    dropped: u64,
+impl Default for Streams {
+    fn default() -> Self {
+        Self { open: Arc::new(Semaphore::new(STREAMS_MAX)), expected: Mutex::default() }
+    }
 }
 
 impl Streams {
-    /// A new stream's number and its end; `None` when there are too many.
-    pub(super) fn open(&self) -> Option<(u64, mpsc::Receiver<Piece>)> {
-        let mut state = self.lock();
-        state.open.retain(|_, stream| !stream.reader.is_closed());
-        if state.open.len() >= STREAMS_MAX {
-            return None;
-        }
-        state.last += 1;
-        let number = state.last;
-        // One place more, kept for the end.
-        let (reader, pieces) = mpsc::channel(PIECES_MAX + 1);
-        state.open.insert(number, Stream { reader, dropped: 0 });
-        Some((number, pieces))
+    /// A new stream's number, and where it comes in; `None` when there are too many.
+    fn expect(&self) -> Option<(u64, oneshot::Receiver<Pipe>)> {
+        let permit = Arc::clone(&self.open).try_acquire_owned().ok()?;
+        let (arrived, arrives) = oneshot::channel();
+        let mut expected = self.lock();
+        expected.last += 1;
+        let number = expected.last;
+        expected.streams.insert(number, (arrived, permit));
+        Some((number, arrives))
     }
 
-    /// Passes text on. Returns true when nobody reads the stream any more, so that the agent can be told.
-    pub(super) fn data(&self, number: u64, text: String, dropped: u64) -> bool {
-        let mut state = self.lock();
-        let Some(stream) = state.open.get_mut(&number) else {
-            return true;
+    /// A stream is here, or nobody waits for it any more.
+    fn take(&self, number: u64) -> Option<(oneshot::Sender<Pipe>, OwnedSemaphorePermit)> {
+        self.lock().streams.remove(&number)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Expected> {
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets a stream that did not come.
+struct Waiting<'a>(&'a Streams, u64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        drop(self.0.take(self.1));
+    }
+}
+
+impl Gateway {
+    /// Opens a way into the program of an instance.
+    pub async fn open_stream(&self, instance: &Instance, purpose: StreamPurpose) -> Result<Pipe, Refused> {
+        let name = instance.name_any();
+        let Some(node) = &instance.spec.node_name else {
+            return Err(Refused::bad_request(format!("the instance {name} has no node yet, and so does not run")));
         };
-        if stream.reader.is_closed() {
-            state.open.remove(&number);
-            return true;
-        }
-        let bytes = text.len() as u64;
-        let missing = stream.dropped + dropped;
-        let room = stream.reader.capacity() > 1;
-        stream.dropped = if room && stream.reader.try_send(Piece::Text { text, dropped: missing }).is_ok() {
-            0
-        } else {
-            missing + bytes
+        let offline = || {
+            Refused::unavailable(format!(
+                "the node {node} of the instance {name} is not connected: it cannot be reached"
+            ))
         };
-        false
-    }
-
-    /// Ends a stream.
-    pub(super) fn end(&self, number: u64, error: Option<String>) {
-        if let Some(stream) = self.lock().open.remove(&number) {
-            // Fails only if nobody reads: one place is kept for this.
-            stream.reader.try_send(Piece::End(error)).ok();
+        let peer = self.peers().values().find(|peer| peer.name() == node).map(Arc::clone).ok_or_else(offline)?;
+        let Some((stream, arrives)) = peer.streams().expect() else {
+            return Err(Refused::too_many(format!("too many streams of the node {node} are open at once"), 5));
+        };
+        let _waiting = Waiting(peer.streams(), stream);
+        let open = OpenStream { stream, instance: instance.uid().unwrap_or_default(), purpose };
+        if !peer.send(Down::OpenStream(open)) {
+            return Err(offline());
+        }
+        let late = || Refused::unavailable(format!("the node {node} of the instance {name} does not answer in time"));
+        let opened = timeout(OPEN_WITHIN, async {
+            let mut pipe = arrives.await.ok()?;
+            let first = pipe.from.recv().await?;
+            Some((pipe, first))
+        });
+        let (pipe, first) = opened.await.ok().flatten().ok_or_else(late)?;
+        match first.first() {
+            Some(&OUTPUT) if first.len() == 1 => Ok(pipe),
+            Some(&END) => {
+                let end: StreamEnd = serde_json::from_slice(&first[1..]).unwrap_or_default();
+                Err(Refused::bad_request(end.error.unwrap_or_else(|| format!("the instance {name} has ended"))))
+            }
+            _ => Err(Refused::unavailable(format!("the node {node} speaks another protocol: update its agent"))),
         }
     }
+}
 
-    /// Ends all streams: the connection is gone.
-    pub(super) fn end_all(&self, error: &str) {
-        let open = std::mem::take(&mut self.lock().open);
-        for stream in open.into_values() {
-            stream.reader.try_send(Piece::End(Some(error.to_owned()))).ok();
+/// `GET …/{uid}/streams/{stream}`: an agent opens a stream that it was asked for.
+pub(super) async fn accept(
+    State(gateway): State<Gateway>,
+    Path((uid, stream)): Path<(String, u64)>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Result<Response, Refused> {
+    let peer = gateway.recognise(&uid, &headers)?;
+    let Some((arrived, permit)) = peer.streams().take(stream) else {
+        return Err(Refused::not_found("nobody waits for this stream"));
+    };
+    let upgrade = upgrade
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_frame_size(STREAM_FRAME_BYTES_MAX)
+        .max_message_size(STREAM_FRAME_BYTES_MAX);
+    Ok(upgrade.on_upgrade(async move |socket| {
+        let _permit = permit;
+        let (to, down) = mpsc::channel(FRAMES);
+        let (up, from) = mpsc::channel(FRAMES);
+        if arrived.send(Pipe { to, from }).is_ok() {
+            let ended = async {
+                tokio::select! {
+                    () = peer.ended().cancelled() => {}
+                    () = gateway.stopping().cancelled() => {}
+                }
+            };
+            Box::pin(carry(socket, down, up, gateway.metrics(), ended)).await;
         }
-    }
+    }))
+}
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Carries frames until either side has ended. What one side does not take waits, and with it the other.
+async fn carry(
+    socket: WebSocket,
+    mut down: mpsc::Receiver<Bytes>,
+    up: mpsc::Sender<Bytes>,
+    metrics: &Metrics,
+    ended: impl Future<Output = ()>,
+) {
+    let (mut sink, mut stream) = socket.split();
+    let sending = async {
+        let every = Duration::from_secs(STREAM_PING_SECONDS);
+        let mut ping = interval_at(Instant::now() + every, every);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let message = tokio::select! {
+                frame = down.recv() => match frame {
+                    Some(frame) => Message::Binary(frame),
+                    None => return,
+                },
+                _ = ping.tick() => Message::Ping(Bytes::new()),
+            };
+            if sink.send(message).await.is_err() {
+                return;
+            }
+        }
+    };
+    let hearing = async {
+        while let Ok(Some(Ok(message))) = timeout(SILENCE_MAX, stream.next()).await {
+            match message {
+                Message::Binary(frame) => {
+                    metrics.log_bytes("streamed", frame.len() as u64);
+                    if up.send(frame).await.is_err() {
+                        return;
+                    }
+                }
+                Message::Close(_) => return,
+                Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = hearing => {}
+        () = ended => {}
+        // A reader that has gone is noticed although the program says nothing.
+        () = up.closed() => {}
     }
+    let frame = CloseFrame { code: close_code::NORMAL, reason: "".into() };
+    let goodbye = timeout(Duration::from_secs(1), sink.send(Message::Close(Some(frame)))).await;
+    tracing::trace!(heard = matches!(goodbye, Ok(Ok(()))), "said goodbye");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_reader_that_falls_behind_is_told_how_much_is_missing() {
-        let streams = Streams::default();
-        let (number, mut pieces) = streams.open().unwrap();
-        for _ in 0..PIECES_MAX + 10 {
-            assert!(!streams.data(number, "12345".to_owned(), 0));
-        }
-        for _ in 0..PIECES_MAX {
-            assert!(matches!(pieces.recv().await, Some(Piece::Text { dropped: 0, .. })));
-        }
-        assert!(!streams.data(number, "on".to_owned(), 7));
-        assert!(matches!(pieces.recv().await, Some(Piece::Text { dropped: 57, .. })));
-        streams.end(number, None);
-        assert!(matches!(pieces.recv().await, Some(Piece::End(None))));
-        assert!(pieces.recv().await.is_none());
-    }
-
     #[test]
-    fn a_stream_that_nobody_reads_is_closed_and_their_number_is_bounded() {
+    fn streams_are_numbered_bounded_and_taken_once() {
         let streams = Streams::default();
-        let (number, pieces) = streams.open().unwrap();
-        drop(pieces);
-        assert!(streams.data(number, String::new(), 0));
-        assert!(streams.data(99, String::new(), 0), "never opened");
-        let open: Vec<_> = (0..STREAMS_MAX).map(|_| streams.open().unwrap()).collect();
-        assert!(streams.open().is_none());
-        drop(open);
-        assert!(streams.open().is_some());
-    }
-
-    #[tokio::test]
-    async fn the_end_arrives_even_when_the_reader_is_behind() {
-        let streams = Streams::default();
-        let (number, mut pieces) = streams.open().unwrap();
-        for _ in 0..PIECES_MAX * 2 {
-            streams.data(number, "x".to_owned(), 0);
+        let (first, _arrives) = streams.expect().unwrap();
+        let (second, _arrives) = streams.expect().unwrap();
+        assert_ne!(first, second);
+        assert!(streams.take(first).is_some());
+        assert!(streams.take(first).is_none(), "taken");
+        assert!(streams.take(99).is_none(), "never asked for");
+        drop(Waiting(&streams, second));
+        assert!(streams.take(second).is_none(), "nobody waits any more");
+        let open: Vec<_> = (0..STREAMS_MAX).map(|_| streams.expect().unwrap()).collect();
+        assert!(streams.expect().is_none());
+        for (number, _) in open {
+            drop(streams.take(number));
         }
-        streams.end_all("the node is gone");
-        let mut last = None;
-        while let Some(piece) = pieces.recv().await {
-            last = Some(piece);
-        }
-        assert!(matches!(last, Some(Piece::End(Some(why))) if why == "the node is gone"));
+        assert!(streams.expect().is_some());
     }
 }

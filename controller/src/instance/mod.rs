@@ -7,6 +7,7 @@ mod status;
 mod tests;
 
 pub use observe::{Observed, Place};
+pub(crate) use status::SCHEDULED;
 pub use status::Status;
 
 use crds::Instance;

@@ -10,7 +10,7 @@ use super::{Observed, Place};
 use crate::node::Side;
 use crate::step::is_deleted;
 
-pub(super) const SCHEDULED: &str = "Scheduled";
+pub(crate) const SCHEDULED: &str = "Scheduled";
 /// The reason when an instance's node is silent.
 pub(super) const SILENT: &str = "NodeSilent";
 

@@ -3,32 +3,32 @@
 /// A line that is longer is passed on in parts, so that one without an end is not gathered without end.
 const LINE_BYTES_MAX: usize = 16 << 10;
 
-/// One instance's part of the text.
+/// One instance's part of the text. Bytes, because a program writes what it likes.
 pub(super) struct Lines {
     /// What stands before each line; nothing if there is only one instance.
     prefix: Option<String>,
-    rest: String,
+    rest: Vec<u8>,
 }
 
 impl Lines {
     pub(super) fn new(prefix: Option<String>) -> Self {
-        Self { prefix, rest: String::new() }
+        Self { prefix, rest: Vec::new() }
     }
 
     /// Adds a piece and returns what can be shown.
-    pub(super) fn add(&mut self, text: &str) -> String {
+    pub(super) fn add(&mut self, text: &[u8]) -> Vec<u8> {
         let Some(prefix) = &self.prefix else {
-            return text.to_owned();
+            return text.to_vec();
         };
-        let mut shown = String::with_capacity(text.len() + prefix.len() * 4);
-        self.rest.push_str(text);
+        let mut shown = Vec::with_capacity(text.len() + prefix.len() * 4);
+        self.rest.extend_from_slice(text);
         let mut from = 0;
         while let Some(length) = line(&self.rest[from..]) {
             let part = &self.rest[from..from + length];
-            shown.push_str(prefix);
-            shown.push_str(part);
-            if !part.ends_with('\n') {
-                shown.push('\n');
+            shown.extend_from_slice(prefix.as_bytes());
+            shown.extend_from_slice(part);
+            if !part.ends_with(b"\n") {
+                shown.push(b'\n');
             }
             from += length;
         }
@@ -37,30 +37,32 @@ impl Lines {
     }
 
     /// What is left when there is no more, with a line end.
-    pub(super) fn end(&mut self) -> String {
+    pub(super) fn end(&mut self) -> Vec<u8> {
         let rest = std::mem::take(&mut self.rest);
         match &self.prefix {
-            Some(prefix) if !rest.is_empty() => format!("{prefix}{rest}\n"),
-            _ => String::new(),
+            Some(prefix) if !rest.is_empty() => [prefix.as_bytes(), &rest, b"\n"].concat(),
+            _ => Vec::new(),
         }
     }
 
     /// A remark of Berth's own, on a line of its own.
-    pub(super) fn remark(&mut self, text: &str) -> String {
+    pub(super) fn remark(&mut self, text: &str) -> Vec<u8> {
         let mut shown = self.end();
-        shown.push_str(self.prefix.as_deref().unwrap_or_default());
-        shown.push_str("--- ");
-        shown.push_str(text);
-        shown.push('\n');
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        shown.extend_from_slice(format!("{prefix}--- {text}\n").as_bytes());
         shown
     }
 }
 
 /// The length of the first line with its end, or of a part of one that is too long.
-fn line(text: &str) -> Option<usize> {
-    match text.find('\n') {
+fn line(text: &[u8]) -> Option<usize> {
+    match text.iter().position(|byte| *byte == b'\n') {
         Some(end) if end < LINE_BYTES_MAX => Some(end + 1),
-        _ if text.len() >= LINE_BYTES_MAX => Some(text.floor_char_boundary(LINE_BYTES_MAX)),
+        _ if text.len() >= LINE_BYTES_MAX => {
+            // Not in the middle of a character: its further bytes begin with 10, and there are three at most.
+            let inside = |at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+            Some((LINE_BYTES_MAX - 3..=LINE_BYTES_MAX).rev().find(|at| !inside(*at)).unwrap_or(LINE_BYTES_MAX))
+        }
         _ => None,
     }
 }
@@ -72,22 +74,22 @@ mod tests {
     #[test]
     fn pieces_become_lines() {
         let mut lines = Lines::new(Some("[a] ".to_owned()));
-        assert_eq!(lines.add("one\ntw"), "[a] one\n");
-        assert_eq!(lines.add("o\n\nthree"), "[a] two\n[a] \n");
-        assert_eq!(lines.remark("5 bytes are missing"), "[a] three\n[a] --- 5 bytes are missing\n");
-        assert_eq!(lines.end(), "");
+        assert_eq!(lines.add(b"one\ntw"), b"[a] one\n");
+        assert_eq!(lines.add(b"o\n\nthr\xffee"), b"[a] two\n[a] \n");
+        assert_eq!(lines.remark("the log ends here"), b"[a] thr\xffee\n[a] --- the log ends here\n");
+        assert_eq!(lines.end(), b"");
     }
 
     #[test]
     fn a_line_without_an_end_is_passed_on_in_parts() {
         let mut lines = Lines::new(Some("[a] ".to_owned()));
-        let shown = lines.add(&"é".repeat(LINE_BYTES_MAX));
+        let shown = lines.add("é".repeat(LINE_BYTES_MAX).as_bytes());
         assert_eq!(shown.len(), 2 * (LINE_BYTES_MAX + "[a] \n".len()));
     }
 
     #[test]
     fn a_single_log_is_passed_on_as_it_is() {
         let mut lines = Lines::new(None);
-        assert_eq!((lines.add("a\nb"), lines.end()), ("a\nb".to_owned(), String::new()));
+        assert_eq!((lines.add(b"a\nb"), lines.end()), (b"a\nb".to_vec(), Vec::new()));
     }
 }

@@ -15,6 +15,7 @@ use futures::{Stream, StreamExt};
 use http::header;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
+use node_protocol::{END, ERRORS, LogWanted, OUTPUT, StreamEnd, StreamPurpose};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
@@ -24,7 +25,7 @@ use super::Web;
 use super::caller::{Caller, unseen};
 use super::lines::Lines;
 use crate::gateway::error::Refused;
-use crate::gateway::{Gateway, LogStream, LogWanted, Piece};
+use crate::gateway::{Gateway, Pipe};
 use crate::world::Key;
 
 /// Pieces that wait for the reader's connection; further ones wait in the stream, which is bounded too.
@@ -64,6 +65,7 @@ impl Wanted {
             since_seconds: since.transpose()?,
             timestamps: is_on(self.timestamps.as_ref()),
             previous: is_on(self.previous.as_ref()),
+            ..LogWanted::default()
         })
     }
 }
@@ -89,7 +91,7 @@ pub(super) async fn application(
         });
     }
     instances.sort_by_key(ResourceExt::name_any);
-    let texts = open(&web.gateway, &instances, &log)?;
+    let texts = open(&web.gateway, &instances, &log).await?;
     let still = move || {
         let (applications, name, uid) = (applications.clone(), name.clone(), uid.clone());
         async move { matches!(applications.get(&name).await, Ok(found) if found.uid() == uid) }
@@ -98,18 +100,19 @@ pub(super) async fn application(
 }
 
 /// The logs of all instances that can be read, as they come. Fails only if there is none.
-fn open(
+async fn open(
     gateway: &Gateway,
     instances: &[Instance],
     log: &LogWanted,
-) -> Result<SelectAll<BoxStream<'static, String>>, Refused> {
+) -> Result<SelectAll<BoxStream<'static, Bytes>>, Refused> {
     let several = instances.len() > 1;
     let mut texts = SelectAll::new();
     let mut refusals = Vec::new();
-    for instance in instances {
+    let opening = instances.iter().map(|instance| gateway.open_stream(instance, StreamPurpose::Log(log.clone())));
+    for (instance, opened) in instances.iter().zip(futures::future::join_all(opening).await) {
         let mut lines = Lines::new(several.then(|| format!("[{}] ", instance.name_any())));
-        match gateway.open_log(instance, log) {
-            Ok(stream) => texts.push(read(stream, lines)),
+        match opened {
+            Ok(pipe) => texts.push(read(pipe, lines)),
             Err(refused) => refusals.push((lines.remark(&refused.to_string()), refused)),
         }
     }
@@ -119,32 +122,38 @@ fn open(
         return Err(refused);
     }
     for (remark, _) in refusals {
-        texts.push(stream::iter([remark]).boxed());
+        texts.push(stream::iter([remark.into()]).boxed());
     }
     Ok(texts)
 }
 
 /// One instance's log as text.
-fn read(log: LogStream, lines: Lines) -> BoxStream<'static, String> {
-    stream::unfold((log, lines), next).boxed()
+fn read(pipe: Pipe, lines: Lines) -> BoxStream<'static, Bytes> {
+    stream::unfold((Some(pipe), lines), next).boxed()
 }
 
-async fn next((mut log, mut lines): (LogStream, Lines)) -> Option<(String, (LogStream, Lines))> {
-    let shown = match log.next().await? {
-        Piece::Text { text, dropped: 0 } => lines.add(&text),
-        Piece::Text { text, dropped } => {
-            let remark = lines.remark(&format!("{dropped} bytes are missing: this reader was too slow"));
-            remark + &lines.add(&text)
+async fn next((pipe, mut lines): (Option<Pipe>, Lines)) -> Option<(Bytes, (Option<Pipe>, Lines))> {
+    let mut pipe = pipe?;
+    let end = loop {
+        match pipe.from.recv().await {
+            None => break StreamEnd::because("the connection to the node was lost"),
+            Some(frame) => match frame.first() {
+                Some(&(OUTPUT | ERRORS)) => return Some((lines.add(&frame[1..]).into(), (Some(pipe), lines))),
+                Some(&END) => break serde_json::from_slice(&frame[1..]).unwrap_or_default(),
+                _ => {}
+            },
         }
-        Piece::End(None) => lines.end(),
-        Piece::End(Some(why)) => lines.remark(&format!("the log ends here: {why}")),
     };
-    Some((shown, (log, lines)))
+    let shown = match end.error {
+        None => lines.end(),
+        Some(why) => lines.remark(&format!("the log ends here: {why}")),
+    };
+    Some((shown.into(), (None, lines)))
 }
 
 /// Passes texts on as long as the reader is there and still may read.
 fn while_allowed<F>(
-    mut texts: impl Stream<Item = String> + Send + Unpin + 'static,
+    mut texts: impl Stream<Item = Bytes> + Send + Unpin + 'static,
     allowed: impl Fn() -> F + Send + 'static,
 ) -> ReceiverStream<Bytes>
 where
@@ -159,7 +168,7 @@ where
             tokio::select! {
                 text = texts.next() => match text {
                     Some(text) if text.is_empty() => {}
-                    Some(text) => if reader.send(Bytes::from(text)).await.is_err() { return },
+                    Some(text) => if reader.send(text).await.is_err() { return },
                     None => return,
                 },
                 _ = ask.tick() => if !allowed().await { return },
@@ -202,8 +211,8 @@ struct Kept {
 }
 
 impl Kept {
-    async fn part(mut self) -> Option<(String, Self)> {
-        Some((self.next().await?, self))
+    async fn part(mut self) -> Option<(Bytes, Self)> {
+        Some((self.next().await?.into(), self))
     }
 
     /// The next part; `None` at the end, which for one who follows is when the build has ended.

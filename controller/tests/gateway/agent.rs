@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use node_protocol::{
     Assignment, Claims, Down, Heartbeat, Hello, InstanceObservation, InstanceTask, Item, JoinToken, NodeResources,
-    Observation, PROTOCOL_VERSION, PartState, TOKEN_AUDIENCE, Up,
+    OUTPUT, Observation, PROTOCOL_VERSION, PartState, StreamEnd, TOKEN_AUDIENCE, Up,
 };
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -76,6 +76,19 @@ impl Machine {
         }
     }
 
+    /// Opens a stream that it was asked for.
+    pub(crate) async fn stream(&self, platform: &Platform, stream: u64) -> Result<Stream, StatusCode> {
+        let token = self.sign(platform, |_| ());
+        let address = format!("ws://{}/api/internal/paas/nodes/{}/streams/{stream}", platform.address, self.uid);
+        let mut request = address.into_client_request().unwrap();
+        request.headers_mut().insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        match tokio_tungstenite::connect_async(request).await {
+            Ok((socket, _)) => Ok(Stream(socket)),
+            Err(Error::Http(response)) => Err(response.status()),
+            Err(error) => panic!("no connection: {error}"),
+        }
+    }
+
     /// Connects with what it has.
     pub(crate) async fn connect(&self, platform: &Platform, has: Option<Assignment>) -> Connection {
         let mut connection = Self::open(platform, &self.uid, &self.sign(platform, |_| ())).await.unwrap();
@@ -116,6 +129,36 @@ pub(crate) fn serving(task: &InstanceTask) -> InstanceObservation {
 
 pub(crate) fn observed(instances: Vec<InstanceObservation>) -> Up {
     Up::Observed(Observation { instances, ..Observation::default() })
+}
+
+/// An open stream.
+pub(crate) struct Stream(WebSocketStream<MaybeTlsStream<TcpStream>>);
+
+impl Stream {
+    /// Says that it is open.
+    pub(crate) async fn opened(&mut self) {
+        self.say(OUTPUT, b"").await;
+    }
+
+    pub(crate) async fn say(&mut self, channel: u8, data: &[u8]) {
+        self.0.send(Message::binary([&[channel], data].concat())).await.unwrap();
+    }
+
+    pub(crate) async fn end(&mut self, end: &StreamEnd) {
+        self.0.send(Message::binary(end.frame())).await.unwrap();
+    }
+
+    /// The next frame; `None` when the gateway has ended the stream.
+    pub(crate) async fn hear(&mut self) -> Option<Vec<u8>> {
+        loop {
+            let message = timeout(PATIENCE, self.0.next()).await.expect("the gateway says something in time");
+            match message {
+                Some(Ok(Message::Binary(frame))) => return Some(frame.to_vec()),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(_)) => {}
+            }
+        }
+    }
 }
 
 /// An open WebSocket.

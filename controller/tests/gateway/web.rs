@@ -4,7 +4,7 @@ use futures::StreamExt;
 use http::StatusCode;
 use kube::ResourceExt;
 use kube::api::ListParams;
-use node_protocol::{Down, JoinToken, Up};
+use node_protocol::{Down, ERRORS, JoinToken, OUTPUT, OpenStream, StreamEnd, StreamPurpose, Up};
 use serde_json::{Value, json};
 
 use crate::agent::{Connection, Machine, heartbeat};
@@ -98,7 +98,7 @@ async fn administrators_make_tokens_and_nobody_else() {
 }
 
 /// The stream that the gateway asks for next.
-async fn asked(connection: &mut Connection) -> node_protocol::OpenStream {
+async fn asked(connection: &mut Connection) -> OpenStream {
     loop {
         match connection.hear().await {
             Some(Down::OpenStream(open)) => return open,
@@ -125,14 +125,27 @@ async fn logs_come_from_the_nodes_line_by_line() {
         instances.iter().find(|instance| instance.uid().as_deref() == Some(uid)).map(ResourceExt::name_any).unwrap()
     };
     let path = "/api/paas/applications/acme/web/logs";
+    let wanted = |open: &OpenStream| match &open.purpose {
+        StreamPurpose::Log(wanted) => wanted.clone(),
+        other => panic!("{other:?}"),
+    };
     let answering = async {
         let (one, two) = (asked(&mut connection).await, asked(&mut connection).await);
-        assert_eq!((one.tail_lines, one.since_seconds, one.follow, one.timestamps), (Some(5), Some(600), false, true));
-        for (open, text, dropped) in [(&one, "hel", 0), (&two, "b1\nb2", 0), (&one, "lo\n", 0), (&two, "\nb4\n", 17)] {
-            connection.say(&Up::StreamData { stream: open.stream, text: text.to_owned(), dropped }).await;
+        let log = wanted(&one);
+        assert_eq!((log.tail_lines, log.since_seconds, log.follow, log.timestamps), (Some(5), Some(600), false, true));
+        let mut streams = Vec::new();
+        for open in [&one, &two] {
+            let mut stream = machine.stream(&platform, open.stream).await.unwrap();
+            stream.opened().await;
+            streams.push(stream);
         }
-        connection.say(&Up::StreamEnd { stream: one.stream, error: None }).await;
-        connection.say(&Up::StreamEnd { stream: two.stream, error: Some("the container is gone".to_owned()) }).await;
+        for (stream, channel, text) in
+            [(0, OUTPUT, &b"hel"[..]), (1, ERRORS, b"b1\nb\xc3"), (0, OUTPUT, b"lo\n"), (1, OUTPUT, b"\xa9\nb4\n")]
+        {
+            streams[stream].say(channel, text).await;
+        }
+        streams[0].end(&StreamEnd::default()).await;
+        streams[1].end(&StreamEnd::because("the container is gone")).await;
         (name_of(&one.instance), name_of(&two.instance))
     };
     let query = format!("{path}?tail=5&since=10m&timestamps=true");
@@ -147,34 +160,38 @@ async fn logs_come_from_the_nodes_line_by_line() {
             .collect::<Vec<_>>()
     };
     assert_eq!(lines(&one), ["hello"]);
-    assert_eq!(
-        lines(&two),
-        [
-            "b1",
-            "b2",
-            "--- 17 bytes are missing: this reader was too slow",
-            "",
-            "b4",
-            "--- the log ends here: the container is gone"
-        ]
-    );
+    assert_eq!(lines(&two), ["b1", "bé", "b4", "--- the log ends here: the container is gone"]);
 
-    // Who goes away is noticed, and the agent told.
+    // Who goes away is noticed, and the agent's stream ended.
     let follow = format!("{path}?follow&instance={one}");
-    let response = platform.ask(Some("acme"), "GET", &follow, None).await;
-    let open = asked(&mut connection).await;
-    assert!(open.follow);
-    connection.say(&Up::StreamData { stream: open.stream, text: "now\n".to_owned(), dropped: 0 }).await;
+    let opening = async {
+        let open = asked(&mut connection).await;
+        assert!(wanted(&open).follow);
+        let mut stream = machine.stream(&platform, open.stream).await.unwrap();
+        stream.opened().await;
+        stream.say(OUTPUT, b"now\n").await;
+        (open.stream, stream)
+    };
+    let (response, (number, mut stream)) = tokio::join!(platform.ask(Some("acme"), "GET", &follow, None), opening);
     let mut body = response.into_body().into_data_stream();
     assert_eq!(body.next().await.unwrap().unwrap(), "now\n");
+    let again = machine.stream(&platform, number).await.err();
+    assert_eq!(again, Some(StatusCode::NOT_FOUND), "a stream is opened once");
     drop(body);
-    loop {
-        match connection.hear().await {
-            Some(Down::CloseStream { stream }) => break assert_eq!(stream, open.stream),
-            Some(Down::Assignment(_)) => {}
-            other => panic!("{other:?}"),
-        }
-    }
+    assert_eq!(stream.hear().await, None, "the stream has ended");
+
+    // What cannot be opened is a plain answer.
+    let refusing = async {
+        let open = asked(&mut connection).await;
+        let mut stream = machine.stream(&platform, open.stream).await.unwrap();
+        stream.end(&StreamEnd::because("the instance has no container on this node")).await;
+    };
+    let query = format!("{path}?instance={one}");
+    let ((code, answer), ()) = tokio::join!(platform.answer(Some("acme"), "GET", &query, None), refusing);
+    assert_eq!(
+        (code, &answer["message"]),
+        (StatusCode::BAD_REQUEST, &json!("the instance has no container on this node"))
+    );
 
     for (user, query, expected) in [
         (Some("evil"), "", StatusCode::NOT_FOUND),

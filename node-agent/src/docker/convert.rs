@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use bollard::container::LogOutput;
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum, ContainerStatsResponse, ImageInspect, ImageSummary,
 };
 use jiff::Timestamp;
 
 use crate::labels::short_hash;
-use crate::machine::{Container, ContainerState, Image};
+use crate::machine::{Container, ContainerState, Image, Output};
 
 /// An inspected container; `None` if the answer lacks what every container has.
 pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
@@ -45,6 +46,11 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Option<Container> {
 /// Docker writes the year 1 for "never".
 fn time(text: Option<String>) -> Option<Timestamp> {
     text?.parse::<Timestamp>().ok().filter(|at| at.as_second() > 0)
+}
+
+/// A piece of output, from whichever of Docker's streams.
+pub(super) fn output(piece: LogOutput) -> Output {
+    Output { errors: matches!(piece, LogOutput::StdErr { .. }), bytes: piece.into_bytes() }
 }
 
 /// An inspected image.

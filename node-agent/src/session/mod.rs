@@ -3,6 +3,7 @@
 //! Both ways of talking, WebSocket and polling, say what `voice.rs` finds worth saying and hand what they hear to
 //! [`Ears`]. The agent runs on without either.
 
+mod dial;
 mod identity;
 mod poll;
 mod register;
@@ -22,6 +23,7 @@ use url::Url;
 use crate::agent::{Held, Request};
 use voice::Kept;
 
+pub(crate) use dial::{Dialer, Socket};
 pub(crate) use identity::Identity;
 pub(crate) use register::{JoinOptions, join};
 pub(crate) use voice::Voice;
@@ -32,8 +34,6 @@ pub(crate) const AGENT_VERSION: &str = env!("CARGO_PKG_VERSION");
 const UPGRADES_MAX: u32 = 3;
 /// The longest pause between two tries; the first is at most one second.
 const PAUSE_SECONDS_MAX: u64 = 60;
-/// Pieces of streams that may wait to be sent: a slow connection slows the streams down, not the heartbeats.
-const PIECES: usize = 16;
 
 /// Why a conversation with the gateway ended.
 #[derive(Debug, thiserror::Error)]
@@ -48,29 +48,22 @@ pub(crate) enum Error {
 
 /// What is needed to talk to the gateway.
 pub(crate) struct Session {
-    identity: Identity,
+    dialer: Arc<Dialer>,
     server: Url,
-    tls: Arc<rustls::ClientConfig>,
     http: reqwest::Client,
 }
 
 impl Session {
     /// A session of a node that has joined.
     pub(crate) fn new(identity: Identity, server: &Url) -> anyhow::Result<Self> {
-        let tls = tls::trusting(&identity.ca_pem)?;
-        let http = tls::http_client(&tls)?;
-        Ok(Self { identity, server: server.clone(), tls: Arc::new(tls), http })
-    }
-
-    /// An address of this node at the gateway.
-    fn address(&self, verb: &str) -> Result<Url, Error> {
-        let path = format!("/api/internal/paas/nodes/{}/{verb}", self.identity.uid);
-        self.server.join(&path).map_err(|error| Error::Broken(error.to_string()))
+        let dialer = Dialer::new(identity, server)?;
+        let http = tls::http_client(&dialer.tls)?;
+        Ok(Self { dialer: Arc::new(dialer), server: server.clone(), http })
     }
 
     /// Talks to the gateway until it is told to stop.
     pub(crate) async fn run(self, mut voice: Voice, requests: mpsc::Sender<Request>, shutdown: CancellationToken) {
-        let mut ears = Ears { requests, kept: Kept::default() };
+        let mut ears = Ears { requests, kept: Kept::default(), dialer: Arc::clone(&self.dialer) };
         let mut failed_upgrades = 0;
         let mut failures = 0;
         while !shutdown.is_cancelled() {
@@ -97,7 +90,7 @@ impl Session {
                     }
                 }
             };
-            if ears.requests.send(Request::Disconnected).await.is_err() {
+            if ears.requests.is_closed() {
                 return;
             }
             if let Err(error) = ended {
@@ -109,8 +102,8 @@ impl Session {
         }
     }
 
-    async fn upgrade(&self, shutdown: &CancellationToken) -> Result<Option<socket::Socket>, Error> {
-        match shutdown.run_until_cancelled(Box::pin(socket::connect(self))).await {
+    async fn upgrade(&self, shutdown: &CancellationToken) -> Result<Option<Socket>, Error> {
+        match shutdown.run_until_cancelled(Box::pin(self.dialer.connection())).await {
             Some(connected) => connected.map(Some),
             None => Ok(None),
         }
@@ -140,39 +133,31 @@ fn hello(held: &Held, all: bool) -> Hello {
 pub(crate) struct Ears {
     requests: mpsc::Sender<Request>,
     kept: Kept,
+    dialer: Arc<Dialer>,
 }
 
 impl Ears {
-    /// Hands one message on; `pieces` is where the answers of a stream go, none where streams cannot be had. Gives what
-    /// is to be answered at once.
-    async fn hear(&mut self, message: Down, pieces: Option<&mpsc::Sender<Up>>) -> Result<Option<Up>, Error> {
+    /// Hands one message on.
+    async fn hear(&mut self, message: Down) -> Result<(), Error> {
         let request = match message {
             Down::Assignment(update) => Request::Assign(update),
             Down::LogKept { build, bytes } => {
                 self.kept.keep(build, bytes);
-                return Ok(None);
+                return Ok(());
             }
-            Down::OpenStream(open) => {
-                let Some(pieces) = pieces else {
-                    let error = Some("logs need a WebSocket, and this node's was refused on the way".to_owned());
-                    return Ok(Some(Up::StreamEnd { stream: open.stream, error }));
-                };
-                Request::Open(open, pieces.clone())
-            }
-            Down::CloseStream { stream } => Request::Close(stream),
+            Down::OpenStream(open) => Request::Open(open, Arc::clone(&self.dialer)),
             Down::Unknown { message } => {
                 tracing::debug!(message, "the gateway did not understand");
-                return Ok(None);
+                return Ok(());
             }
         };
-        self.requests.send(request).await.map_err(|gone| Error::Broken(format!("the agent stops: {gone}")))?;
-        Ok(None)
+        self.requests.send(request).await.map_err(|gone| Error::Broken(format!("the agent stops: {gone}")))
     }
 
     /// Reads a frame's text and hands it on; what is unknown is answered and ends nothing.
-    async fn hear_text(&mut self, text: &str, pieces: &mpsc::Sender<Up>) -> Result<Option<Up>, Error> {
+    async fn hear_text(&mut self, text: &str) -> Result<Option<Up>, Error> {
         match serde_json::from_str::<Down>(text) {
-            Ok(message) => self.hear(message, Some(pieces)).await,
+            Ok(message) => self.hear(message).await.map(|()| None),
             Err(error) => Ok(Some(Up::Unknown { message: error.to_string() })),
         }
     }

@@ -22,7 +22,7 @@ pub(super) async fn talk(
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
     voice.begin();
-    let mut address = session.address("assignment")?;
+    let mut address = session.dialer.address("assignment")?;
     let hello = voice.hello();
     address
         .query_pairs_mut()
@@ -46,7 +46,7 @@ pub(super) async fn talk(
             () = voice.changed() => {}
             messages = &mut answer => {
                 for message in messages?.messages {
-                    answers.extend(ears.hear(message, None).await?);
+                    ears.hear(message).await?;
                 }
                 return settle(session, voice, ears, answers).await;
             }
@@ -65,17 +65,16 @@ async fn settle(session: &Session, voice: &mut Voice, ears: &mut Ears, mut answe
 
 async fn post(session: &Session, ears: &mut Ears, answers: &mut Vec<Up>) -> Result<(), Error> {
     let body = Poll { messages: std::mem::take(answers) };
-    let question = session.http.post(session.address("observed")?).json(&body).timeout(POST_WITHIN);
+    let question = session.http.post(session.dialer.address("observed")?).json(&body).timeout(POST_WITHIN);
     for message in ask(session, question).await?.messages {
-        // Streams need a WebSocket; anything else is heard as ever.
-        answers.extend(ears.hear(message, None).await?);
+        ears.hear(message).await?;
     }
     Ok(())
 }
 
 async fn ask(session: &Session, question: RequestBuilder) -> Result<PollAnswer, Error> {
     let broken = |error: reqwest::Error| Error::Broken(error.without_url().to_string());
-    let token = session.identity.token().map_err(|error| Error::Refused(error.to_string()))?;
+    let token = session.dialer.identity.token().map_err(|error| Error::Refused(error.to_string()))?;
     let answer = question.bearer_auth(token).send().await.map_err(broken)?;
     let status = answer.status();
     if status == reqwest::StatusCode::UNAUTHORIZED || status == reqwest::StatusCode::FORBIDDEN {
@@ -108,8 +107,8 @@ mod tests {
 
     #[test]
     fn an_unknown_message_costs_only_itself() {
-        let text = r#"{"messages":[{"type":"dance"},{"type":"closeStream","stream":3}],"mood":"good"}"#;
-        assert_eq!(understood(text).unwrap().messages, [Down::CloseStream { stream: 3 }]);
+        let text = r#"{"messages":[{"type":"dance"},{"type":"logKept","build":"b","bytes":3}],"mood":"good"}"#;
+        assert_eq!(understood(text).unwrap().messages, [Down::LogKept { build: "b".to_owned(), bytes: 3 }]);
         assert!(understood("<html>").is_err());
     }
 }

@@ -3,56 +3,19 @@
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
-use http::HeaderValue;
-use http::header::AUTHORIZATION;
-use node_protocol::{FRAME_BYTES_MAX, Up};
-use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use node_protocol::Up;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
+use super::dial::Socket;
 use super::voice::Voice;
-use super::{Ears, Error, PIECES, Session};
+use super::{Ears, Error};
 
-/// How long an upgrade may take.
-const UPGRADE_WITHIN: Duration = Duration::from_secs(15);
 /// How long one message may take to be handed to the network.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 /// The gateway pings every 20 s; three missed ones mean that nobody is there.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
-/// What a connection sets aside for reading; more is taken when a message needs it.
-const READ_BUFFER_BYTES: usize = 8 << 10;
-
-/// An open WebSocket.
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// Opens it.
-pub(super) async fn connect(session: &Session) -> Result<Socket, Error> {
-    let mut address = session.address("connect")?;
-    let broken = |error: &dyn std::fmt::Display| Error::Broken(format!("no WebSocket: {error}"));
-    address.set_scheme("wss").map_err(|()| Error::Broken("the server's address is not https".to_owned()))?;
-    let mut request = address.as_str().into_client_request().map_err(|error| broken(&error))?;
-    let token = session.identity.token().map_err(|error| Error::Refused(error.to_string()))?;
-    let header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|error| broken(&error))?;
-    request.headers_mut().insert(AUTHORIZATION, header);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_frame_size(Some(FRAME_BYTES_MAX))
-        .max_message_size(Some(FRAME_BYTES_MAX));
-    let connector = Connector::Rustls(std::sync::Arc::clone(&session.tls));
-    let upgrade = tokio_tungstenite::connect_async_tls_with_config(request, Some(config), true, Some(connector));
-    let (socket, _) = timeout(UPGRADE_WITHIN, Box::pin(upgrade))
-        .await
-        .map_err(|late| Error::Broken(format!("no WebSocket within {} s: {late}", UPGRADE_WITHIN.as_secs())))?
-        .map_err(|error| broken(&error))?;
-    Ok(socket)
-}
-
 /// Talks until the connection ends.
 pub(super) async fn talk(
     mut socket: Socket,
@@ -60,7 +23,6 @@ pub(super) async fn talk(
     ears: &mut Ears,
     shutdown: &CancellationToken,
 ) -> Result<(), Error> {
-    let (sender, mut pieces) = mpsc::channel(PIECES);
     let first = voice.begin();
     send(&mut socket, &first).await?;
     let mut heard_at = Instant::now();
@@ -68,7 +30,6 @@ pub(super) async fn talk(
         for message in voice.news(ears) {
             send(&mut socket, &message).await?;
         }
-        // In this order: what the agent has to say is never kept waiting by somebody's log.
         tokio::select! {
             biased;
             () = shutdown.cancelled() => {
@@ -83,7 +44,7 @@ pub(super) async fn talk(
                 heard_at = Instant::now();
                 match heard {
                     Some(Ok(Message::Text(text))) => {
-                        if let Some(answer) = ears.hear_text(&text, &sender).await? {
+                        if let Some(answer) = ears.hear_text(&text).await? {
                             send(&mut socket, &answer).await?;
                         }
                     }
@@ -102,7 +63,6 @@ pub(super) async fn talk(
                     None => return Err(Error::Broken("the connection ended".to_owned())),
                 }
             }
-            Some(piece) = pieces.recv() => send(&mut socket, &piece).await?,
             () = tokio::time::sleep_until(heard_at + SILENCE_MAX) => {
                 return Err(Error::Broken(format!("the gateway said nothing for {} s", SILENCE_MAX.as_secs())));
             }

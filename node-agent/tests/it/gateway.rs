@@ -18,13 +18,14 @@ use base64::engine::general_purpose::STANDARD;
 use futures::{SinkExt, StreamExt};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use node_protocol::{
-    Assignment, BuildObservation, Claims, Down, Heartbeat, Hello, InstanceObservation, Item, JoinToken, OpenStream,
-    Poll, PollAnswer, Registration, RegistrationAnswer, RouteObservation, TOKEN_AUDIENCE, Up,
+    Assignment, BuildObservation, Claims, Down, END, Heartbeat, Hello, InstanceObservation, Item, JoinToken,
+    OpenStream, Poll, PollAnswer, Registration, RegistrationAnswer, RouteObservation, StreamEnd, StreamPurpose,
+    TOKEN_AUDIENCE, Up,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 /// What was heard, put together.
@@ -36,7 +37,6 @@ pub(crate) struct Heard {
     pub(crate) builds: BTreeMap<String, BuildObservation>,
     pub(crate) routes: BTreeMap<String, RouteObservation>,
     pub(crate) heartbeats: Vec<Heartbeat>,
-    pub(crate) streams: BTreeMap<u64, (String, bool, Option<String>)>,
     pub(crate) unknown: Vec<String>,
 }
 
@@ -57,11 +57,6 @@ impl Heard {
             }
             Up::Heartbeat(heartbeat) => self.heartbeats.push(heartbeat),
             Up::BuildLog { .. } => {}
-            Up::StreamData { stream, text, .. } => self.streams.entry(stream).or_default().0.push_str(&text),
-            Up::StreamEnd { stream, error } => {
-                let end = self.streams.entry(stream).or_default();
-                (end.1, end.2) = (true, error);
-            }
             Up::Unknown { message } => self.unknown.push(message),
         }
     }
@@ -76,7 +71,44 @@ struct Inner {
     heard: watch::Sender<Heard>,
     says: Mutex<Vec<mpsc::Sender<Down>>>,
     registrations: AtomicUsize,
+    opened: AtomicUsize,
+    streams: Mutex<BTreeMap<u64, oneshot::Sender<WebSocket>>>,
     no_sockets: AtomicBool,
+}
+
+/// A stream that the agent has opened.
+pub(crate) struct Stream {
+    socket: WebSocket,
+    /// What came so far.
+    pub(crate) output: Vec<u8>,
+    pub(crate) errors: Vec<u8>,
+}
+
+impl Stream {
+    pub(crate) async fn say(&mut self, channel: u8, data: &[u8]) {
+        self.socket.send(Message::binary([&[channel], data].concat())).await.unwrap();
+    }
+
+    /// Hears frames until one is as wanted: `(channel, data)`, the data of channels 1 and 2 gathered.
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Self) -> bool) -> Option<StreamEnd> {
+        while !wanted(self) {
+            let message = tokio::time::timeout(Duration::from_secs(30), self.socket.recv()).await.unwrap();
+            let Some(Ok(message)) = message else { panic!("the stream ended without a word") };
+            let Message::Binary(frame) = message else { continue };
+            match frame[0] {
+                1 => self.output.extend_from_slice(&frame[1..]),
+                2 => self.errors.extend_from_slice(&frame[1..]),
+                END => return Some(serde_json::from_slice(&frame[1..]).unwrap()),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Hears it to its end.
+    pub(crate) async fn end(&mut self) -> StreamEnd {
+        self.until(|_| false).await.unwrap()
+    }
 }
 
 /// A gateway.
@@ -113,6 +145,8 @@ impl Gateway {
             heard: watch::Sender::default(),
             says: Mutex::default(),
             registrations: AtomicUsize::new(0),
+            opened: AtomicUsize::new(1),
+            streams: Mutex::default(),
             no_sockets: AtomicBool::new(false),
         });
         let token = JoinToken {
@@ -147,17 +181,14 @@ impl Gateway {
         }
     }
 
-    pub(crate) async fn open_log(&self, stream: u64, instance: &str) {
-        let open = OpenStream {
-            stream,
-            instance: instance.to_owned(),
-            follow: false,
-            tail_lines: None,
-            since_seconds: None,
-            timestamps: false,
-            previous: false,
-        };
-        self.say(Down::OpenStream(open)).await;
+    /// Opens a stream, and waits for the agent's.
+    pub(crate) async fn open(&self, instance: &str, purpose: StreamPurpose) -> Stream {
+        let number = self.inner.opened.fetch_add(1, Ordering::SeqCst) as u64;
+        let (arrived, arrives) = oneshot::channel();
+        self.inner.streams.lock().unwrap().insert(number, arrived);
+        self.say(Down::OpenStream(OpenStream { stream: number, instance: instance.to_owned(), purpose })).await;
+        let socket = tokio::time::timeout(Duration::from_secs(30), arrives).await.unwrap().unwrap();
+        Stream { socket, output: Vec::new(), errors: Vec::new() }
     }
 
     /// From now on upgrades are refused, and open connections closed.
@@ -208,6 +239,7 @@ fn router(inner: Arc<Inner>) -> Router {
         .route("/api/internal/paas/ca", get(async |State(inner): State<Arc<Inner>>| inner.ca_pem.clone()))
         .route(&format!("{nodes}/register"), post(register))
         .route(&format!("{nodes}/{{uid}}/connect"), get(connect))
+        .route(&format!("{nodes}/{{uid}}/streams/{{stream}}"), get(stream))
         .route(&format!("{nodes}/{{uid}}/assignment"), get(assignment))
         .route(&format!("{nodes}/{{uid}}/observed"), post(observed))
         .with_state(inner)
@@ -251,6 +283,19 @@ async fn connect(
         return StatusCode::BAD_GATEWAY.into_response();
     }
     upgrade.on_upgrade(move |socket| talk(inner, socket))
+}
+
+async fn stream(
+    State(inner): State<Arc<Inner>>,
+    Path((uid, stream)): Path<(String, u64)>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let Some(arrived) = inner.streams.lock().unwrap().remove(&stream).filter(|_| recognised(&inner, &uid, &headers))
+    else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    upgrade.on_upgrade(async move |socket| drop(arrived.send(socket)))
 }
 
 async fn talk(inner: Arc<Inner>, socket: WebSocket) {

@@ -5,11 +5,12 @@
 mod firewall;
 mod gateway;
 mod node;
+mod streams;
 
 use std::time::Duration;
 
 use crds::instance::InstancePhase;
-use node_protocol::{Item, RunState};
+use node_protocol::{Item, LogWanted, RunState, StreamEnd, StreamPurpose};
 
 use node::{Node, docker, eventually, get};
 
@@ -33,8 +34,8 @@ async fn an_instance_runs_answers_is_routed_and_goes() {
     assert_eq!(site.backends, [address.parse().unwrap()]);
 
     node.gateway.until("a heartbeat comes", |heard| heard.heartbeats.iter().any(|beat| beat.docker.healthy)).await;
-    node.gateway.open_log(7, &task.uid).await;
-    node.gateway.until("the log ends", |heard| heard.streams.get(&7).is_some_and(|stream| stream.1)).await;
+    let mut log = node.gateway.open(&task.uid, StreamPurpose::Log(LogWanted::default())).await;
+    assert_eq!(log.end().await, StreamEnd::default());
     node.clear(&[task]).await;
     node.stop_agent().await.unwrap();
 }

@@ -1,0 +1,45 @@
+//! What Kubernetes' own tools see: Instances as Pods, Nodes as core Nodes, and what both use, as metrics.
+//!
+//! Pure translations of stored objects, each from one object alone, so that a list, a watch and a get can never
+//! disagree. Nothing is stored in these shapes: who serves them registers them as read-only views.
+
+pub mod metrics;
+pub mod node;
+pub mod pod;
+#[cfg(test)]
+mod tests;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::{Value, json};
+
+/// The metadata of a view: the stored object's, less the ownership of fields that the view does not have.
+fn metadata(mut stored: Value) -> Value {
+    if let Some(map) = stored.as_object_mut() {
+        map.remove("managedFields");
+    }
+    stored
+}
+
+/// A condition under the name that Kubernetes has for it.
+fn condition(type_: &str, status: &str, of: Option<&Condition>) -> Value {
+    let mut condition = json!({ "type": type_, "status": status });
+    if let Some(of) = of {
+        condition["lastTransitionTime"] = json!(of.last_transition_time);
+        condition["reason"] = json!(of.reason);
+        condition["message"] = json!(of.message);
+    }
+    condition
+}
+
+/// A cell that is never empty, as in Kubernetes' tables.
+fn or_none(value: &Value) -> Value {
+    match value.as_str() {
+        Some(text) if !text.is_empty() => json!(text),
+        _ => json!("<none>"),
+    }
+}
+
+/// The cell of a column that Berth has nothing for.
+pub fn none(_: &Value) -> Value {
+    json!("<none>")
+}

@@ -1,0 +1,128 @@
+//! Kubernetes' own tools on what Berth runs: logs, programs beside it, files, ports, and what it uses.
+
+use std::process::Stdio;
+
+use anyhow::{Context, ensure};
+use e2e::{Platform, setting, until, within};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_reaches_into_what_runs() -> anyhow::Result<()> {
+    let platform = Platform::start().await?;
+    let outcome = story(&platform).await;
+    outcome.with_context(|| platform.log_tails())
+}
+
+/// An image with a shell, `tar`, and a server that writes a line for each request.
+const YAML: &str = "apiVersion: berth.dev/v1alpha1\nkind: Application\nmetadata: {name: web}\nspec:\n  \
+    source: {image: {reference: 'berth/python:3.11'}}\n  plan: nano\n  instances: 1\n  \
+    start: {command: 'python3 -u -m http.server 8080 --directory /etc', port: 8080}\n  rollout: {drain: 1s}\n";
+
+async fn story(platform: &Platform) -> anyhow::Result<()> {
+    // Other platforms may share this machine's Docker: the name is this one's alone.
+    let namespace = &*format!("pods-{}", platform.http_port());
+    platform.kubectl(&["create", "namespace", namespace]).await?;
+    platform.kubectl_with(&["apply", "-n", namespace, "-f", "-"], YAML).await?;
+    platform.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "application/web", "--timeout=120s"]).await?;
+    platform.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod", "--all", "--timeout=60s"]).await?;
+    let pods = platform.items(&["pods", "-n", namespace, "-l", "berth.dev/application=web"]).await?;
+    ensure!(pods.len() == 1, "{pods:?}");
+    let pod = pods[0]["metadata"]["name"].as_str().context("a pod has a name")?;
+    let table = platform.kubectl(&["get", "pods", "-n", namespace]).await?;
+    ensure!(table.contains("Running") && table.contains("1/1"), "{table}");
+    let nodes = platform.kubectl(&["get", "nodes"]).await?;
+    ensure!(nodes.contains("Ready") && nodes.contains("worker"), "{nodes}");
+    platform.kubectl(&["describe", "pod", pod, "-n", namespace]).await?;
+
+    // A log is followed while requests come in through a forwarded port.
+    let mut log = spawn(platform, &["logs", "-f", "-n", namespace, pod, "--tail=0"])?;
+    let mut lines = BufReader::new(log.stdout.take().context("kubectl writes")?).lines();
+    let mut forward = spawn(platform, &["port-forward", "-n", namespace, pod, ":8080", "--address", "127.0.0.1"])?;
+    let mut said = BufReader::new(forward.stdout.take().context("kubectl writes")?).lines();
+    let line = tokio::time::timeout(within(60), said.next_line()).await??.context("kubectl forwards")?;
+    let port: u16 = line
+        .strip_prefix("Forwarding from 127.0.0.1:")
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .with_context(|| format!("not as expected: {line}"))?;
+    let answers = futures::future::try_join_all((0..4).map(|_| get(port, "/debian_version?seen=by-the-log"))).await?;
+    ensure!(answers.iter().all(|answer| answer.starts_with("HTTP/1.0 200")), "{answers:?}");
+    let seen = async {
+        while let Some(line) = lines.next_line().await? {
+            if line.contains("seen=by-the-log") {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the log ended")
+    };
+    tokio::time::timeout(within(60), seen).await.context("the log does not come")??;
+    log.kill().await?;
+    forward.kill().await?;
+
+    // Programs: with input and an exit code, and in a terminal.
+    let echoed = platform.kubectl_with(&["exec", "-i", "-n", namespace, pod, "--", "cat"], "to and fro").await?;
+    ensure!(echoed == "to and fro", "{echoed}");
+    let ended = platform.try_kubectl(&["exec", "-n", namespace, pod, "--", "bash", "-c", "exit 7"], "").await?;
+    ensure!(ended.status.code() == Some(7), "{ended:?}");
+    let line = format!(
+        "{} --kubeconfig {} exec -it -n {namespace} {pod} -- bash -c 'test -t 0 && echo in a terminal'",
+        setting("BERTH_KUBECTL"),
+        platform.kubeconfig().display()
+    );
+    let shown = Command::new("script").args(["-q", "-e", "-c", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    let shown = tokio::time::timeout(within(60), shown).await??;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    ensure!(text.contains("in a terminal"), "{text}");
+
+    // Files, both ways.
+    let (sent, back) = (platform.folder().join("sent"), platform.folder().join("back"));
+    let content: Vec<u8> = (0..2_000_000_u32).map(|n| n.to_le_bytes()[0] ^ n.to_le_bytes()[1]).collect();
+    tokio::fs::write(&sent, &content).await?;
+    let there = format!("{namespace}/{pod}:/tmp/there");
+    platform.kubectl(&["cp", &sent.to_string_lossy(), &there]).await?;
+    platform.kubectl(&["cp", &there, &back.to_string_lossy()]).await?;
+    ensure!(tokio::fs::read(&back).await? == content, "the file came back changed");
+
+    // What it uses comes with a heartbeat, every half a minute.
+    until("top shows the pod", within(90), async || {
+        let top = platform.kubectl(&["top", "pods", "-n", namespace]).await?;
+        ensure!(top.contains(pod) && top.contains("Mi"), "{top}");
+        Ok(())
+    })
+    .await?;
+    let top = platform.kubectl(&["top", "nodes"]).await?;
+    ensure!(top.lines().count() == 2 && top.contains('%'), "{top}");
+
+    // Who deletes a Pod gets another.
+    platform.kubectl(&["delete", "pod", pod, "-n", namespace, "--timeout=60s"]).await?;
+    until("another pod is there", within(60), async || {
+        let pods = platform.items(&["pods", "-n", namespace, "--field-selector", "status.phase=Running"]).await?;
+        ensure!(pods.len() == 1 && pods[0]["metadata"]["name"] != pod, "{pods:?}");
+        Ok(())
+    })
+    .await?;
+    platform.kubectl(&["delete", "-n", namespace, "application", "web", "--timeout=120s"]).await?;
+    Ok(())
+}
+
+fn spawn(platform: &Platform, arguments: &[&str]) -> anyhow::Result<Child> {
+    Command::new(setting("BERTH_KUBECTL"))
+        .arg("--kubeconfig")
+        .arg(platform.kubeconfig())
+        .args(arguments)
+        .env("HOME", platform.folder())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("cannot run kubectl")
+}
+
+async fn get(port: u16, path: &str) -> anyhow::Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port)).await?;
+    connection.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    tokio::time::timeout(within(60), connection.read_to_string(&mut answer)).await??;
+    Ok(answer)
+}

@@ -33,7 +33,7 @@ pub(crate) async fn patch(state: &State, call: &Call, options: WriteOptions, bod
         return Err(Error::invalid_kind("meta.k8s.io", "PatchOptions", "", &[cause]));
     }
     let force = options.force.unwrap_or(false);
-    let context = Context { state, target, identity: &call.identity, options };
+    let context = Context { state, target, identity: &call.identity, options, reads_owners: true };
     let (configuration, problems) = configuration(&context, body)?;
     let api_version = kind.api_version();
     let writer = ownership::writer(&context, &api_version);

@@ -84,6 +84,12 @@ pub(crate) fn named(mut options: WriteOptions, call: &Call) -> WriteOptions {
     options
 }
 
+/// Whether a patch may be about `managedFields`: it says so, or has escapes that could hide it.
+pub(crate) fn may_name_owners(patch: &[u8]) -> bool {
+    let has = |text: &[u8]| patch.windows(text.len()).any(|window| window == text);
+    has(b"managedFields") || has(b"\\u")
+}
+
 /// Writes an object's `managedFields`.
 pub(crate) fn put(object: &mut Value, managed_fields: Option<Value>) {
     if let (Some(managed_fields), Some(Value::Object(metadata))) = (managed_fields, object.get_mut("metadata")) {

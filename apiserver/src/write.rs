@@ -39,6 +39,8 @@ pub(crate) struct Context<'a> {
     pub(crate) target: &'a Target,
     pub(crate) identity: &'a Identity,
     pub(crate) options: WriteOptions,
+    /// What is written looks at who owns what: an apply, or a patch of `managedFields`. All others are spared the copy.
+    pub(crate) reads_owners: bool,
 }
 
 /// The outcome of a write.
@@ -63,7 +65,7 @@ pub(crate) async fn create(state: &State, call: &Call, body: Bytes) -> Result<Re
     let mut object = decoded.value;
     admission::check_type(kind, &mut object)?;
     admission::check_address(kind, call.target.namespace(), None, &mut object)?;
-    let context = Context { state, target: &call.target, identity: &call.identity, options };
+    let context = Context { state, target: &call.target, identity: &call.identity, options, reads_owners: false };
     let written = create_object(&context, object, decoded.problems, &Owners::Writer).await?;
     send(state, call, wish, written).await
 }
@@ -92,7 +94,7 @@ async fn create_once(
     problems: Vec<String>,
     owners: &Owners,
 ) -> Result<Written, Error> {
-    let Context { state, target, identity, options } = context;
+    let Context { state, target, identity, options, .. } = context;
     let kind = &target.kind;
     let sent = apply::take(&mut object);
     // Ordered by time, so that the index of uids grows at its end and a commit writes few of its pages.
@@ -146,7 +148,7 @@ async fn judge(
     old: Option<&Value>,
     new: &mut Value,
 ) -> Result<(), Error> {
-    let Context { state, target, identity, options } = context;
+    let Context { state, target, identity, options, .. } = context;
     let mut request = admission::Request {
         kind: &target.kind,
         operation,
@@ -188,7 +190,7 @@ pub(crate) async fn replace(state: &State, call: &Call, body: Bytes) -> Result<R
     let wish = call.wish()?;
     let target = &call.target;
     let options = ownership::named(WriteOptions::parse(&call.query, "UpdateOptions")?, call);
-    let context = Context { state, target, identity: &call.identity, options };
+    let context = Context { state, target, identity: &call.identity, options, reads_owners: false };
     let wants_scale = target.subresource == Some(Subresource::Scale);
     let decoder = target.kind.decode_protobuf.filter(|_| !wants_scale);
     let decoded = decode::decode(&body, call.content_type(), decoder)?;
@@ -241,7 +243,8 @@ pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Res
         };
         return Err(Error::invalid_kind("meta.k8s.io", "PatchOptions", "", &[cause]));
     }
-    let context = Context { state, target, identity: &call.identity, options };
+    let reads_owners = ownership::may_name_owners(&body);
+    let context = Context { state, target, identity: &call.identity, options, reads_owners };
     if wants_scale {
         let written = change(&context, false, |old| {
             let wanted = apply(kind, &scale::of(kind, old)?, &body)?;
@@ -290,6 +293,7 @@ pub(crate) async fn change(
         attempts -= 1;
         let current = objects::find(context.state, context.target)?;
         let mut old = respond::tree(kind, &current.body)?;
+        let hidden = if context.reads_owners { None } else { apply::take(&mut old) };
         let mut proposal = propose(&old)?;
         let named =
             resource_version(Some(admission::text(&proposal.object, "resourceVersion")).filter(|v| !v.is_empty()))?;
@@ -299,7 +303,7 @@ pub(crate) async fn change(
             return Err(Error::conflict(kind, context.target.name()));
         }
         let sent = apply::take(&mut proposal.object);
-        let stored = apply::take(&mut old);
+        let stored = hidden.or_else(|| apply::take(&mut old));
         match settle(context, &current, &old, proposal, Owned { stored, sent }).await {
             Err(Failure::Raced) if pinned.is_none() && attempts > 0 => {}
             Err(Failure::Raced) => return Err(Error::conflict(kind, context.target.name())),
@@ -336,7 +340,7 @@ async fn settle(
     proposal: Proposal,
     Owned { stored, sent }: Owned,
 ) -> Result<Written, Failure> {
-    let Context { state, target, identity, options } = context;
+    let Context { state, target, identity, options, .. } = context;
     let (kind, name) = (&target.kind, target.name());
     let mut new = proposal.object;
     let uid = admission::text(&new, "uid");

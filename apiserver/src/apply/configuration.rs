@@ -132,7 +132,8 @@ impl Step<'_> {
         for entry in others {
             owned.add(type_.with_named(&entry.set().unwrap_or_default()));
         }
-        // Below a field that goes, there may be fields that somebody owns: those stay, and so does what leads to them.
+        // Fields of which somebody else owns a part stay for that part. Items of lists, and members that the schema does
+        // not name, are different: who owns one alone removes it with all that others have set in it.
         let left = |object: &Value| type_.with_named(&type_.fields(object));
         owned.add(left(&type_.remove(merged, &last)));
         let pruned = type_.remove(merged, &all.difference(&owned));

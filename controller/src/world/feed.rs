@@ -17,7 +17,9 @@ const PAGE: u32 = 2000;
 /// Feeds one kind into the world until shutdown. A watch that breaks is opened again after a growing pause.
 pub(crate) async fn feed<K: Reacts>(client: Client, hub: Arc<Hub>, shutdown: CancellationToken) {
     let config = watcher::Config::default().page_size(PAGE);
-    let mut events = watch(Api::<K>::all(client), config).default_backoff().boxed();
+    // Who owns which field is as large as the object, and nobody here asks.
+    let forget = |object: &mut K| object.meta_mut().managed_fields = None;
+    let mut events = watch(Api::<K>::all(client), config).default_backoff().modify(forget).boxed();
     let mut list = Vec::new();
     loop {
         let event = tokio::select! {

@@ -283,6 +283,20 @@ async fn write_postgres(
         let query = sqlx::query_with(AssertSqlSafe(std::sync::Arc::clone(&sql)), arguments);
         query.execute(&mut *connection).await.map_err(failed(doing))?;
     }
+    count_on(connection, table).await.map_err(failed(doing))
+}
+
+/// Lets a column that counts by itself go on behind the rows that were written.
+async fn count_on(connection: &mut PgConnection, table: &str) -> Result<(), sqlx::Error> {
+    let sql = "SELECT column_name::text FROM information_schema.columns \
+               WHERE table_schema = current_schema() AND table_name = $1 AND is_identity = 'YES'";
+    for column in sqlx::query_scalar::<_, String>(sql).bind(table).fetch_all(&mut *connection).await? {
+        let sql = format!(
+            "SELECT setval(pg_get_serial_sequence('{table}', '{column}'), max(\"{column}\")) FROM {table} \
+             HAVING max(\"{column}\") IS NOT NULL"
+        );
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -57,11 +57,11 @@ fn refused_at_the_door() -> Vec<(String, &'static str)> {
         (application("{plan: small, source: {git: {}}}"), "spec.source.git.url: Required value"),
         (
             "apiVersion: berth.dev/v1\nkind: Application\nmetadata: {name: bad}\n".to_owned(),
-            "could not find the requested resource",
+            "no matches for kind \"Application\" in version \"berth.dev/v1\"",
         ),
         (
             "apiVersion: berth.dev/v1alpha1\nkind: Aplication\nmetadata: {name: bad}\n".to_owned(),
-            "could not find the requested resource",
+            "no matches for kind \"Aplication\" in version \"berth.dev/v1alpha1\"",
         ),
         ("apiVersion: berth.dev/v1alpha1\nkind: Application\nspec: {}\n".to_owned(), "resource name may not be empty"),
         // Bounds.

@@ -226,13 +226,12 @@ async fn two_hundred_changes_under_load_fail_no_request() {
     router.apply(&sites(0)).await.unwrap();
 
     let load = tokio::process::Command::new("wrk")
-        .args(["-t1", "-c32", "-d6s", "--latency", "-H", "Host: a.example.com"])
+        .args(["-t1", "-c32", "-d120s", "--latency", "-H", "Host: a.example.com"])
         .arg(format!("http://127.0.0.1:{}/", bench.port))
         .stdout(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .expect("wrk is installed: scripts/setup");
-    let begun = Instant::now();
     let mut slowest = Duration::ZERO;
     for change in 1..=200 {
         let before = Instant::now();
@@ -244,7 +243,10 @@ async fn two_hundred_changes_under_load_fail_no_request() {
         assert!(answer.contains(&format!("\r\n\r\n{expected}\n")), "change {change}: {answer}");
         sleep(Duration::from_millis(20)).await;
     }
-    assert!(begun.elapsed() < Duration::from_secs(6), "the changes outlasted the load: {:?}", begun.elapsed());
+    // It says what it saw when it is interrupted; by itself it would go on for longer than the changes take.
+    let pid = load.id().expect("the load outlasts the changes").to_string();
+    let interrupted = tokio::process::Command::new("kill").args(["-INT", &pid]).status().await.unwrap();
+    assert!(interrupted.success());
     let said = String::from_utf8(load.wait_with_output().await.unwrap().stdout).unwrap();
     println!("slowest change {slowest:?}\n{said}");
     assert!(said.contains("requests in"), "{said}");

@@ -97,11 +97,22 @@ impl Drop for Proxy {
     }
 }
 
-/// Whether these bytes would make a write durable: only those may be lost with consequences.
-fn commits(bytes: &[u8]) -> bool {
-    let has = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
-    // The end of a transaction, or the execution of a statement that is one: its parameters carry an object.
-    has(b"COMMIT") || has(b"resourceVersion")
+/// What a session is doing.
+#[derive(Default)]
+struct Session {
+    in_transaction: bool,
+}
+
+impl Session {
+    /// Whether these bytes would make a write durable: only those may be lost with consequences.
+    fn commits(&mut self, bytes: &[u8]) -> bool {
+        let has = |word: &[u8]| bytes.windows(word.len()).any(|window| window == word);
+        self.in_transaction |= has(b"BEGIN");
+        let ended = self.in_transaction && (has(b"COMMIT") || has(b"ROLLBACK"));
+        self.in_transaction &= !ended;
+        // The end of a transaction, or the execution of a statement that is one: its parameters carry an object.
+        if ended { has(b"COMMIT") } else { !self.in_transaction && has(b"resourceVersion") }
+    }
 }
 
 async fn pass(state: &State, client: UnixStream, server: UnixStream) {
@@ -111,12 +122,13 @@ async fn pass(state: &State, client: UnixStream, server: UnixStream) {
     let lost = std::sync::atomic::AtomicBool::new(false);
     let up = async {
         let mut buffer = vec![0; 1 << 16];
+        let mut session = Session::default();
         loop {
             let count = from_client.read(&mut buffer).await.unwrap_or(0);
             if count == 0 {
                 return false;
             }
-            let fate = if commits(&buffer[..count]) { state.take() } else { 0 };
+            let fate = if session.commits(&buffer[..count]) { state.take() } else { 0 };
             if fate == Fate::RequestLost as u8 {
                 return false;
             }

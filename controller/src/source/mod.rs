@@ -11,7 +11,7 @@ use std::time::Duration;
 use crds::Application;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::git::Access;
 use self::watch::{Branch, Watches};
+use crate::error::Error;
 use crate::execute;
 use crate::hub::Hub;
 use crate::step::{Step, Target, is_deleted};
@@ -30,6 +31,8 @@ const LOOK_UPS_MAX: usize = 4;
 const PULSE: Duration = Duration::from_millis(50);
 /// Without a change, times are looked at this often.
 const IDLE: Duration = Duration::from_secs(1);
+/// An application that others write to at the same time is tried this often.
+const REPORTS_MAX: u32 = 8;
 
 pub(crate) async fn run(hub: Arc<Hub>, networks: Vec<IpNet>, shutdown: CancellationToken) {
     let networks = Arc::new(networks);
@@ -128,27 +131,48 @@ fn text(secret: &Secret, key: &str) -> Option<String> {
 /// Writes an answer to every application that is deployed from the branch, where it is news.
 async fn report(hub: &Hub, of: &Branch, answer: &Result<String, String>) {
     for application in hub.world.applications.all() {
-        if branch(&application).as_ref() != Some(of) || is_deleted(&*application) {
-            continue;
-        }
-        let Some(key) = application.source_key() else { continue };
-        let before = application.status.as_ref().and_then(|status| status.source.clone()).unwrap_or_default();
-        // What the branch was seen to point to stays true while it cannot be seen.
-        let (commit, error) = match answer {
-            Ok(commit) => (Some(commit.clone()), None),
-            Err(error) => (before.commit.clone().filter(|_| before.of == key), Some(error.clone())),
-        };
-        if (&before.of, &before.commit, &before.error) == (&key, &commit, &error) {
-            continue;
-        }
-        if let Some(error) = &error {
-            tracing::info!(application = %Key::of(&*application), error, "the source cannot be read");
-        }
-        let patch = json!({ "source": { "of": key, "commit": commit, "error": error } });
-        let step = Step::PatchStatus { of: Target::of(&*application), patch };
-        if let Err(error) = execute::execute(hub, &step).await {
-            // The next look finds the report missing and writes it.
-            tracing::warn!(%error, "what a branch points to could not be reported");
+        if branch(&application).as_ref() == Some(of) {
+            report_to(hub, &Key::of(&*application), of, answer).await;
         }
     }
+}
+
+/// What is written depends on what was known, so it is written to that state only, and thought over again in another.
+async fn report_to(hub: &Hub, key: &Key, of: &Branch, answer: &Result<String, String>) {
+    for tries in 1..=REPORTS_MAX {
+        let Some(application) = hub.world.applications.get(key) else { return };
+        if branch(&application).as_ref() != Some(of) || is_deleted(&*application) {
+            return;
+        }
+        let Some(patch) = news(&application, answer) else { return };
+        let step = Step::PatchStatus { of: Target::exactly(&*application), patch };
+        match execute::execute(hub, &step).await {
+            Ok(()) => return,
+            Err(error @ Error::Changed(_)) => tokio::time::sleep(error.retry(tries)).await,
+            Err(error) => {
+                tracing::warn!(%error, "what a branch points to could not be reported");
+                return;
+            }
+        }
+    }
+    // The next look finds the report missing and writes it.
+    tracing::warn!(application = %key, "what a branch points to could not be reported: the application changes constantly");
+}
+
+/// What is to be written to an application's status, if an answer is news to it.
+fn news(application: &Application, answer: &Result<String, String>) -> Option<Value> {
+    let key = application.source_key()?;
+    let before = application.status.as_ref().and_then(|status| status.source.clone()).unwrap_or_default();
+    // What the branch was seen to point to stays true while it cannot be seen.
+    let (commit, error) = match answer {
+        Ok(commit) => (Some(commit.clone()), None),
+        Err(error) => (before.commit.clone().filter(|_| before.of == key), Some(error.clone())),
+    };
+    if (&before.of, &before.commit, &before.error) == (&key, &commit, &error) {
+        return None;
+    }
+    if let Some(error) = &error {
+        tracing::info!(application = %Key::of(application), error, "the source cannot be read");
+    }
+    Some(json!({ "source": { "of": key, "commit": commit, "error": error } }))
 }

@@ -61,6 +61,16 @@ impl Error {
         Self::new(401, "Unauthorized", "Unauthorized")
     }
 
+    /// 401 for somebody who is not who they say. It does not tell why.
+    pub fn wrong_password() -> Self {
+        Self::new(401, "Unauthorized", "the name or the password is wrong, or the user is locked out")
+    }
+
+    /// 404 for a user's token.
+    pub fn no_such_token(id: &str) -> Self {
+        Self::new(404, "NotFound", format!("there is no token {id:?}"))
+    }
+
     /// 403 for a caller who may not do this; `message` is the whole sentence.
     pub fn forbidden(group: &str, plural: &str, name: &str, message: &str) -> Self {
         let qualified = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };

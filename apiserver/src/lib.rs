@@ -3,6 +3,7 @@
 //! It knows resources and none of the kinds by name: see [`kind::Kind`]. Put a [`Server`] together from a
 //! [`store::Store`] and [`Kinds`]; serve its router with [`serve`], or give it to a client in the same process.
 
+pub mod accounts;
 pub mod admission;
 pub mod apply;
 mod apply_patch;

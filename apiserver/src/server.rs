@@ -7,6 +7,7 @@ use prometheus::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::accounts::{self, Accounts};
 use crate::admission::Admission;
 use crate::apply::Type;
 use crate::auth::rbac::defaults::{self, DefaultRole};
@@ -58,6 +59,7 @@ pub(crate) struct State {
     pub(crate) authenticators: Vec<Arc<dyn Authenticator>>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) account_tokens: Option<service_accounts::Tokens>,
+    pub(crate) accounts: Option<Arc<Accounts>>,
     pub(crate) roles: Vec<DefaultRole>,
     /// The certificate by which clients know this server.
     pub(crate) ca: Option<String>,
@@ -87,6 +89,7 @@ pub struct Builder {
     admission: Vec<Arc<dyn Admission>>,
     authenticators: Vec<Arc<dyn Authenticator>>,
     authorizer: Option<Arc<dyn Authorizer>>,
+    accounts: Option<accounts::Settings>,
     roles: Vec<DefaultRole>,
     ca: Option<String>,
     checks: Vec<Check>,
@@ -124,6 +127,13 @@ impl Builder {
     #[must_use]
     pub fn authorizer(mut self, authorizer: Arc<dyn Authorizer>) -> Self {
         self.authorizer = Some(authorizer);
+        self
+    }
+
+    /// Lets people sign in with passwords.
+    #[must_use]
+    pub fn accounts(mut self, settings: accounts::Settings) -> Self {
+        self.accounts = Some(settings);
         self
     }
 
@@ -197,17 +207,24 @@ impl Builder {
             authenticators.push(Arc::new(tokens.clone()));
         }
         // After those that are read in memory: an unknown token may make it ask the database.
-        authenticators.push(Arc::new(StoredTokens(self.store.clone())));
+        let accounts = self.accounts.and_then(|settings| {
+            Accounts::new(self.store.clone(), &self.kinds, self.clock.clone(), settings).map(Arc::new)
+        });
+        authenticators.push(Arc::new(StoredTokens { store: self.store.clone(), accounts: accounts.clone() }));
         authenticators.extend(self.authenticators);
         let rbac = Rbac::new(self.store.clone(), &self.kinds);
         let mut admission = self.admission;
         if let Some(rbac) = &rbac {
             admission.insert(0, Arc::new(rbac::Escalation(rbac.clone())));
         }
-        let authorizer = self.authorizer.unwrap_or_else(|| match &rbac {
+        let authorizer: Arc<dyn Authorizer> = self.authorizer.unwrap_or_else(|| match &rbac {
             Some(rbac) => Arc::new(rbac.clone()),
             None => Arc::new(AdministratorsOnly),
         });
+        if let Some(accounts) = &accounts {
+            let groups = accounts::Groups { accounts: Arc::clone(accounts), authorizer: Arc::clone(&authorizer) };
+            admission.insert(0, Arc::new(groups));
+        }
         Ok(Server {
             state: Arc::new(State {
                 schemas,
@@ -221,6 +238,7 @@ impl Builder {
                 authenticators,
                 authorizer,
                 account_tokens,
+                accounts,
                 roles: self.roles,
                 ca: self.ca,
                 health: Health::new(self.checks),
@@ -246,6 +264,7 @@ impl Server {
             admission: Vec::new(),
             authenticators: Vec::new(),
             authorizer: None,
+            accounts: None,
             roles: defaults::roles(),
             ca: None,
             checks: Vec::new(),
@@ -259,7 +278,7 @@ impl Server {
     /// The API for the network: callers authenticate with bearer tokens. Others may `merge` their routes beside it
     /// (see [`Server::protect`]).
     pub fn router(&self) -> Router {
-        self.protect_all(router::routes(&self.state))
+        self.protect_all(router::routes(&self.state).merge(accounts::routes(&self.state)))
     }
 
     /// The API for a part of this process, which acts as `identity`: no socket, no token.
@@ -299,7 +318,13 @@ impl Server {
         rbac::reconcile(&self.state, &self.state.roles).await?;
         definitions::publish(&self.state).await?;
         let state = &self.state;
-        tokio::join!(gc::run(state), quota::run(state), rbac::aggregate(state), service_accounts::keep_defaults(state));
+        tokio::join!(
+            gc::run(state),
+            quota::run(state),
+            rbac::aggregate(state),
+            service_accounts::keep_defaults(state),
+            accounts::follow(state)
+        );
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: every command, option and environment variable there is.
 
+mod accounts;
 mod limits;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use accounts::{CreateToken, ListTokens, Login, Logout, Password, Somebody, Token, User};
 pub(crate) use limits::Limits;
 
 /// Berth runs applications: describe them in YAML, and it builds, places, runs and routes them.
@@ -68,6 +70,10 @@ pub(crate) enum Command {
     Restart(Named),
     /// Delete resources
     Delete(Delete),
+    /// Sign in with a password, and write a context for it into the kubeconfig
+    Login(Login),
+    /// End the session of the context, and take it out of the kubeconfig
+    Logout(Logout),
     /// Show who changed what, and what was refused; the newest first
     Audit(Audit),
     /// Join tokens and the nodes that used them
@@ -76,6 +82,9 @@ pub(crate) enum Command {
     /// People and programs that use a server
     #[command(subcommand)]
     User(User),
+    /// Tokens for programs that act for you
+    #[command(subcommand)]
+    Token(Token),
     /// The server's database, while no server runs
     #[command(subcommand)]
     Store(Store),
@@ -422,12 +431,6 @@ pub(crate) enum Node {
         #[arg(short, long)]
         output: Option<Output>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum User {
-    /// Make a client certificate for a user, on the server's machine, and a kubeconfig with it
-    Certificate(Certificate),
 }
 
 #[derive(Debug, Args)]

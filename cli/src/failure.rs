@@ -106,7 +106,8 @@ fn of_answer(status: &kube::core::Status, server: &str) -> Failure {
         _ => Exit::Failed,
     };
     let mut message = status.message.clone();
-    if status.code == 401 {
+    // Any other word says more than that.
+    if status.code == 401 && status.message == "Unauthorized" {
         message = format!("{server} does not know these credentials: the kubeconfig is of another server, or too old");
     }
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();

@@ -78,7 +78,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Delete(options) => client::delete(&options).await,
         Command::Audit(options) => client::audit(&options).await,
         Command::Node(command) => client::node(&command).await,
+        Command::Login(options) => client::login(&options).await,
+        Command::Logout(options) => client::logout(&options).await,
         Command::User(User::Certificate(options)) => server::user::certificate(&options),
+        Command::User(command) => client::user(&command).await,
+        Command::Token(command) => client::token(&command).await,
         Command::Store(Store::Migrate(options)) => server::migrate(&options).await,
         Command::Git(Git::Serve { root, listen }) => git_server::serve(&root, listen, signals::shutdown()?).await,
         Command::Completion { shell } => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crds::{Application, Build, Instance, Node, Plan, Release, Runtime};
+use crds::{Application, Build, Instance, Node, Plan, Release, Runtime, User};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
 
@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::queue::Queue;
 use crate::step::Noun;
 use crate::world::{Change, Epoch, Key, Watched, World};
-use crate::{application, node};
+use crate::{application, node, user};
 
 /// All that the parts of a controller share.
 pub(crate) struct Hub {
@@ -36,6 +36,7 @@ pub(crate) struct Queues {
     pub(crate) builds: Queue,
     pub(crate) releases: Queue,
     pub(crate) instances: Queue,
+    pub(crate) users: Queue,
     /// Instances without a node, for the scheduler.
     pub(crate) unscheduled: Queue,
 }
@@ -50,6 +51,7 @@ impl Queues {
             Noun::Build => &self.builds,
             Noun::Release => &self.releases,
             Noun::Instance => &self.instances,
+            Noun::User => &self.users,
         }
     }
 }
@@ -86,6 +88,7 @@ impl Hub {
             (&self.queues.builds, self.world.builds.keys()),
             (&self.queues.releases, self.world.releases.keys()),
             (&self.queues.instances, self.world.instances.keys()),
+            (&self.queues.users, self.world.users.keys()),
             (&self.queues.unscheduled, self.world.instances.keys()),
         ];
         for (queue, keys) in all {
@@ -243,6 +246,15 @@ impl Reacts for Secret {
                 hub.queues.applications.add(Key::of(&*application));
             }
         }
+        if let Some(name) = user::whose_password(self) {
+            hub.queues.users.add(Key::cluster(name));
+        }
+    }
+}
+
+impl Reacts for User {
+    fn concerns(&self, hub: &Hub) {
+        hub.queues.users.add(Key::of(self));
     }
 }
 

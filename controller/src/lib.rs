@@ -29,6 +29,7 @@ mod simulation;
 pub mod source;
 pub mod step;
 pub mod task;
+pub mod user;
 pub mod views;
 pub mod web;
 pub mod world;
@@ -36,7 +37,7 @@ pub mod world;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{Application, Build, Instance, Node, Plan, Release, Runtime};
+use crds::{Application, Build, Instance, Node, Plan, Release, Runtime, User};
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Client;
@@ -137,6 +138,7 @@ impl Controller {
         feed::<Build>(feeds, &hub, &shutdown);
         feed::<Release>(feeds, &hub, &shutdown);
         feed::<Instance>(feeds, &hub, &shutdown);
+        feed::<User>(feeds, &hub, &shutdown);
         feed::<Secret>(feeds, &hub, &shutdown);
         feed::<Namespace>(feeds, &hub, &shutdown);
         // What is missing may only not have been heard of yet: nobody acts before the world is filled.
@@ -157,6 +159,7 @@ impl Controller {
         parts.spawn(driver::run::<Build>(Arc::clone(&hub), shutdown.clone()));
         parts.spawn(driver::run::<Release>(Arc::clone(&hub), shutdown.clone()));
         parts.spawn(driver::run::<Instance>(Arc::clone(&hub), shutdown.clone()));
+        parts.spawn(driver::run::<User>(Arc::clone(&hub), shutdown.clone()));
         parts.spawn(scheduler::run(Arc::clone(&hub), shutdown.clone()));
         parts.spawn(source::run(Arc::clone(&hub), source_networks, shutdown.clone()));
         parts.spawn(publisher.run(shutdown.clone()));

@@ -1,6 +1,6 @@
 //! What a plan is made of. Each step can be taken twice and does no more the second time.
 
-use crds::{Application, Build, Instance, Node, Plan, Release, Runtime};
+use crds::{Application, Build, Instance, Node, Plan, Release, Runtime, User};
 use kube::Resource;
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ pub enum Noun {
     Release,
     /// A container.
     Instance,
+    /// Somebody who signs in.
+    User,
 }
 
 /// Runs an expression with `$kind` standing for the type of a [`Noun`].
@@ -57,6 +59,10 @@ macro_rules! of_noun {
                 type $kind = crds::Instance;
                 $body
             }
+            $crate::step::Noun::User => {
+                type $kind = crds::User;
+                $body
+            }
         }
     };
 }
@@ -75,7 +81,7 @@ macro_rules! nouned {
         })*
     };
 }
-nouned!(Plan, Runtime, Node, Application, Build, Release, Instance);
+nouned!(Plan, Runtime, Node, Application, Build, Release, Instance, User);
 
 /// An object to be made.
 #[derive(Clone, Debug, PartialEq)]

@@ -26,6 +26,7 @@ pub mod plan;
 pub mod quantity;
 pub mod release;
 pub mod runtime;
+pub mod user;
 
 pub use application::Application;
 pub use build::Build;
@@ -35,6 +36,7 @@ pub use node::Node;
 pub use plan::Plan;
 pub use release::Release;
 pub use runtime::Runtime;
+pub use user::User;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -88,6 +90,7 @@ pub const KINDS: &[KindEntry] = &[
     KindEntry { noun: "build", table: "paas_builds", crd: Build::crd, validate: build::validate_json },
     KindEntry { noun: "release", table: "paas_releases", crd: Release::crd, validate: release::validate_json },
     KindEntry { noun: "instance", table: "paas_instances", crd: Instance::crd, validate: instance::validate_json },
+    KindEntry { noun: "user", table: "paas_users", crd: User::crd, validate: user::validate_json },
 ];
 
 impl KindEntry {

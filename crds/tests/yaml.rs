@@ -44,6 +44,7 @@ fn through_its_type(document: &Value) -> Result<Value, String> {
     match document["kind"].as_str().unwrap_or_default() {
         "Plan" => again::<crds::Plan>(document),
         "Runtime" => again::<crds::Runtime>(document),
+        "User" => again::<crds::User>(document),
         "Node" => again::<crds::Node>(document),
         "Application" => again::<crds::Application>(document),
         "Build" => again::<crds::Build>(document),

@@ -102,6 +102,44 @@ pub(crate) fn note_path(state: &State, identity: &Identity, method: &str, path: 
     });
 }
 
+/// The line about something that was done with a part of an object which is no field of it, such as a password. `told` is
+/// what there is to say of it, with no secret in it.
+pub(crate) fn part(
+    state: &State,
+    identity: &Identity,
+    verb: &'static str,
+    target: &Target,
+    part: &str,
+    code: u16,
+    told: Option<Value>,
+) -> AuditLine {
+    let mut record = begin(state.clock.now(), identity, verb, code);
+    record["objectRef"] = reference(target, target.name(), None);
+    record["objectRef"]["subresource"] = part.into();
+    if let Some(told) = told {
+        record["changes"] = json!([{"path": part, "to": told}]);
+    }
+    finish(state.clock.now(), identity, verb, target, &record)
+}
+
+/// Notes that such a thing was refused.
+pub(crate) fn note_part(
+    state: &State,
+    identity: &Identity,
+    verb: &'static str,
+    target: &Target,
+    part: &str,
+    error: &Error,
+) {
+    let mut record = begin(state.clock.now(), identity, verb, error.code());
+    record["objectRef"] = reference(target, target.name(), None);
+    record["objectRef"]["subresource"] = part.into();
+    record["responseStatus"]["reason"] = error.reason().into();
+    let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
+    record["responseStatus"]["message"] = message.into();
+    state.store.note(finish(state.clock.now(), identity, verb, target, &record));
+}
+
 fn finish(time: Timestamp, identity: &Identity, verb: &str, target: &Target, record: &Value) -> AuditLine {
     AuditLine {
         time,

@@ -13,11 +13,12 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::identity::{Identity, Origin};
 use super::impersonate;
+use crate::accounts::{self, Accounts};
 use crate::error::Error;
 use crate::router::AUDIT_ID;
 use crate::serve::Peer;
 use crate::server;
-use crate::store::Store;
+use crate::store::{Purpose, Store};
 
 /// A longer header is no token of ours; those of OpenID Connect with many groups have some 4 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
@@ -52,6 +53,10 @@ pub(crate) async fn authenticate(State(state): State<Arc<server::State>>, reques
 }
 
 async fn identify(state: &server::State, parts: &Parts) -> Result<Identity, Error> {
+    if parts.uri.path() == accounts::SESSIONS && parts.method == Method::POST {
+        // Whoever signs in is nobody yet, whatever old credential a client sends along.
+        return Ok(Identity { origin: Some(Arc::new(origin(parts))), ..Identity::anonymous() });
+    }
     let mut known = None;
     for authenticator in &state.authenticators {
         known = authenticator.authenticate(parts).await;
@@ -129,14 +134,24 @@ fn forget_token(headers: &mut HeaderMap) {
     }
 }
 
-/// The tokens of the store: random, hashed, of a user.
-pub(crate) struct StoredTokens(pub(crate) Store);
+/// The tokens of the store: random, hashed; the platform's own, and sessions and tokens of people.
+pub(crate) struct StoredTokens {
+    pub(crate) store: Store,
+    pub(crate) accounts: Option<Arc<Accounts>>,
+}
 
 impl Authenticator for StoredTokens {
     fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Option<Identity>> {
         Box::pin(async move {
-            let token = self.0.tokens().look_up(&bearer(&parts.headers)?).await?;
-            Some(Identity::new(token.user.clone(), token.groups.clone()))
+            let (tokens, secret) = (self.store.tokens(), bearer(&parts.headers)?);
+            // Three parts make the token of somebody else's issuer: the database need not be asked about each.
+            let is_foreign = secret.split('.').count() == 3;
+            let found = if is_foreign { tokens.find(&secret) } else { tokens.look_up(&secret).await };
+            let token = found?;
+            match token.purpose {
+                Purpose::Standing => Some(Identity::new(token.user.clone(), token.groups.clone())),
+                Purpose::Session | Purpose::Token => self.accounts.as_ref()?.identity(&token),
+            }
         })
     }
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Rule;
 
 /// The group whose members may do everything, as in Kubernetes.
@@ -35,12 +37,15 @@ pub struct Identity {
 }
 
 /// The bounds of a credential: within them it can do what its user may do, and nothing outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Scope {
     /// What it can be used for.
     pub rules: Vec<Rule>,
     /// The namespaces it can be used in; empty means all, and the cluster's own objects.
     pub namespaces: Vec<String>,
+    /// Paths that it can be used for wherever, because what stands behind them acts with the same credential.
+    pub paths: Vec<Rule>,
 }
 
 /// Where a request came from, for the audit log.

@@ -97,7 +97,7 @@ impl Scope {
     /// Whether it lies within. Who one is and what one may can always be asked.
     pub fn allows(&self, attributes: &Attributes) -> bool {
         let here = self.namespaces.is_empty() || self.namespaces.contains(&attributes.namespace);
-        EVERYBODY.iter().any(|rule| rule.allows(attributes))
+        EVERYBODY.iter().chain(&self.paths).any(|rule| rule.allows(attributes))
             || (here && self.rules.iter().any(|rule| rule.allows(attributes)))
     }
 }

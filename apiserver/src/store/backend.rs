@@ -34,8 +34,14 @@ pub trait Backend: Send + 'static {
     /// same transaction. Returns the revision up to which the log is now compacted.
     fn compact(&mut self, compaction: Compaction) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
-    /// Inserts or replaces a token.
+    /// Inserts or replaces a token. One that is revoked stays so.
     fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Notes when a token was used.
+    fn touch_token(&mut self, id: &str, at: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Removes the tokens that ended before then.
+    fn remove_tokens(&mut self, before: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Writes lines of the audit log that belong to no batch.
     fn note(&mut self, lines: &[Arc<AuditLine>]) -> impl Future<Output = Result<(), BackendError>> + Send;

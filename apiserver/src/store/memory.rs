@@ -111,7 +111,21 @@ impl Backend for Memory {
     }
 
     async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        self.content().tokens.insert(token.id.clone(), token.clone());
+        let mut content = self.content();
+        let revoked = content.tokens.get(&token.id).and_then(|known| known.revoked).or(token.revoked);
+        content.tokens.insert(token.id.clone(), Token { revoked, ..token.clone() });
+        Ok(())
+    }
+
+    async fn touch_token(&mut self, id: &str, at: Timestamp) -> Result<(), BackendError> {
+        if let Some(token) = self.content().tokens.get_mut(id) {
+            token.last_used = Some(at);
+        }
+        Ok(())
+    }
+
+    async fn remove_tokens(&mut self, before: Timestamp) -> Result<(), BackendError> {
+        self.content().tokens.retain(|_, token| !token.ended_before(before));
         Ok(())
     }
 

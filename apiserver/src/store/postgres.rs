@@ -12,6 +12,7 @@ mod connect;
 mod follow;
 mod read;
 mod statements;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
@@ -235,26 +236,11 @@ impl Postgres {
         Ok(unsigned(upto)?.max(from))
     }
 
-    async fn try_save_token(&mut self, token: &Token) -> Result<i64, BackendError> {
-        let groups = serde_json::to_string(&token.groups).map_err(|error| BackendError::Damaged(error.to_string()))?;
-        let sql = "WITH saved AS (\
-             INSERT INTO paas_api_tokens (id, hash, user_name, groups_json, created, expires, description, revoked) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (id) DO UPDATE SET user_name = excluded.user_name, groups_json = excluded.groups_json, \
-             expires = excluded.expires, description = excluded.description, revoked = excluded.revoked) \
-             UPDATE store_meta SET tokens_version = tokens_version + 1 WHERE id = 1 RETURNING tokens_version";
-        let query = sqlx::query(sql)
-            .bind(&token.id)
-            .bind(token.hash.0.to_vec())
-            .bind(&token.user)
-            .bind(groups)
-            .bind(token.created.as_microsecond())
-            .bind(token.expires.map(Timestamp::as_microsecond))
-            .bind(&token.description)
-            .bind(token.revoked.map(Timestamp::as_microsecond))
-            .fetch_one(self.connection().await?);
-        let row = within(query).await?;
-        row.and_then(|row| row.try_get(0)).map_err(failed("cannot save a token"))
+    /// Takes note of a change of tokens that this server has made. If others have changed some too, all are read again.
+    fn know_tokens(&mut self, version: i64) {
+        if version == self.tokens_version + 1 {
+            self.tokens_version = version;
+        }
     }
 
     /// Passes a result on, after making sure that a connection in an unknown state is not used again.
@@ -301,12 +287,32 @@ impl Backend for Postgres {
     }
 
     async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        let result = self.try_save_token(token).await;
+        let result = match self.connection().await {
+            Ok(connection) => tokens::save(connection, token).await,
+            Err(error) => Err(error),
+        };
         let version = self.tidy(result).await?;
-        // If others have changed tokens too, all are read again.
-        if version == self.tokens_version + 1 {
-            self.tokens_version = version;
-        }
+        self.know_tokens(version);
+        Ok(())
+    }
+
+    async fn touch_token(&mut self, id: &str, at: Timestamp) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => tokens::touch(connection, id, at).await,
+            Err(error) => Err(error),
+        };
+        let version = self.tidy(result).await?;
+        self.know_tokens(version);
+        Ok(())
+    }
+
+    async fn remove_tokens(&mut self, before: Timestamp) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => tokens::remove(connection, before).await,
+            Err(error) => Err(error),
+        };
+        let version = self.tidy(result).await?;
+        self.know_tokens(version);
         Ok(())
     }
 

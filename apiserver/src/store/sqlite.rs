@@ -7,6 +7,7 @@
 mod audit;
 mod checkpoint;
 mod statements;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use super::column;
 use super::error::BackendError;
 use super::event::Change;
 use super::object::{KindId, Table};
-use super::tokens::{Token, TokenHash};
+use super::tokens::Token;
 
 /// Prepared statements that are kept: those of some twenty busy tables.
 const STATEMENTS_MAX: usize = 256;
@@ -138,6 +139,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "roles", include_str!("../../../migrations/sqlite/0002_roles.sql")),
     (3, "quotas", include_str!("../../../migrations/sqlite/0003_quotas.sql")),
     (4, "audit", include_str!("../../../migrations/sqlite/0004_audit.sql")),
+    (6, "accounts", include_str!("../../../migrations/sqlite/0006_accounts.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -169,7 +171,7 @@ impl Backend for Sqlite {
         }
         drop(portions);
         loaded.changes = load_changes(connection, tables, loaded.compacted, loaded.revision).await?;
-        loaded.tokens = load_tokens(connection).await?;
+        loaded.tokens = tokens::load(connection).await?;
         Ok(loaded)
     }
 
@@ -225,26 +227,15 @@ impl Backend for Sqlite {
     }
 
     async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        let groups = serde_json::to_string(&token.groups).map_err(|error| BackendError::Damaged(error.to_string()))?;
-        let connection = self.writer().await?;
-        sqlx::query(
-            "INSERT INTO paas_api_tokens (id, hash, user_name, groups_json, created, expires, description, revoked) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
-             ON CONFLICT (id) DO UPDATE SET user_name = excluded.user_name, groups_json = excluded.groups_json, \
-             expires = excluded.expires, description = excluded.description, revoked = excluded.revoked",
-        )
-        .bind(&token.id)
-        .bind(token.hash.0.to_vec())
-        .bind(&token.user)
-        .bind(groups)
-        .bind(token.created.as_microsecond())
-        .bind(token.expires.map(Timestamp::as_microsecond))
-        .bind(&token.description)
-        .bind(token.revoked.map(Timestamp::as_microsecond))
-        .execute(connection)
-        .await
-        .map_err(failed("cannot save a token"))?;
-        Ok(())
+        tokens::save(self.writer().await?, token).await
+    }
+
+    async fn touch_token(&mut self, id: &str, at: Timestamp) -> Result<(), BackendError> {
+        tokens::touch(self.writer().await?, id, at).await
+    }
+
+    async fn remove_tokens(&mut self, before: Timestamp) -> Result<(), BackendError> {
+        tokens::remove(self.writer().await?, before).await
     }
 
     async fn note(&mut self, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {
@@ -376,36 +367,6 @@ async fn load_changes(
         return Err(BackendError::Damaged(format!("the log ends at {expected}, the store at {revision}")));
     }
     Ok(changes)
-}
-
-async fn load_tokens(connection: &mut SqliteConnection) -> Result<Vec<Token>, BackendError> {
-    let doing = "cannot read the tokens";
-    let rows = sqlx::query(
-        "SELECT id, hash, user_name, groups_json, created, expires, description, revoked FROM paas_api_tokens",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(failed(doing))?;
-    let optional = |row: &SqliteRow, index| match row.try_get::<Option<i64>, _>(index) {
-        Ok(micros) => micros.map(time).transpose(),
-        Err(error) => Err(failed(doing)(error)),
-    };
-    rows.iter()
-        .map(|row| {
-            let hash: &[u8] = row.try_get(1).map_err(failed(doing))?;
-            let groups: &str = row.try_get(3).map_err(failed(doing))?;
-            Ok(Token {
-                id: row.try_get(0).map_err(failed(doing))?,
-                hash: TokenHash(hash.try_into().map_err(|_length| BackendError::Damaged("a token's hash".into()))?),
-                user: row.try_get(2).map_err(failed(doing))?,
-                groups: serde_json::from_str(groups).map_err(|error| BackendError::Damaged(error.to_string()))?,
-                created: time(integer(row, 4)?)?,
-                expires: optional(row, 5)?,
-                description: row.try_get(6).map_err(failed(doing))?,
-                revoked: optional(row, 7)?,
-            })
-        })
-        .collect()
 }
 
 fn integer(row: &SqliteRow, index: usize) -> Result<i64, BackendError> {

@@ -1,4 +1,5 @@
-//! Bearer tokens: who may call the API without a certificate.
+//! Bearer tokens: who may call the API without a certificate. Some are the platform's own, the others are sessions and
+//! tokens of users, about whom the rest of the crate decides.
 //!
 //! Only the SHA-256 of a token is stored. A token is 32 random bytes, so there is nothing to guess and no need for a
 //! slow hash; and a lookup by hash leaks no timing that would help to find one.
@@ -14,9 +15,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::error::Error;
+use super::audit::AuditLine;
+use super::backend::Backend;
+use super::error::{BackendError, Error};
 use super::writer::Request;
 use super::{Shared, Store};
+use crate::auth::Scope;
 
 /// The SHA-256 of a token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +39,45 @@ impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(self.0))
     }
+}
+
+/// What a token is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// The platform's own: its groups stand in it.
+    #[default]
+    Standing,
+    /// Of somebody who has signed in: it ends by itself when it is not used.
+    Session,
+    /// Of a user's program.
+    Token,
+}
+
+impl Purpose {
+    /// As it stands in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standing => "standing",
+            Self::Session => "session",
+            Self::Token => "token",
+        }
+    }
+
+    /// From how it stands in the database.
+    pub(super) fn parse(text: &str) -> Result<Self, BackendError> {
+        let all = [Self::Standing, Self::Session, Self::Token];
+        let found = all.into_iter().find(|purpose| purpose.as_str() == text);
+        found.ok_or_else(|| BackendError::Damaged(format!("a token's purpose is {text:?}")))
+    }
+}
+
+/// The user that a token was made for, as long as it is the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bond {
+    /// The user's uid, so that it opens nothing for a later one of the same name.
+    pub uid: String,
+    /// Which of the user's passwords it was made under: another one ends it.
+    pub epoch: String,
 }
 
 /// A token, without its secret.
@@ -56,12 +99,25 @@ pub struct Token {
     pub description: String,
     /// Since when it is no longer valid.
     pub revoked: Option<Timestamp>,
+    /// What it is.
+    pub purpose: Purpose,
+    /// What it hangs on, if it is a user's.
+    pub bond: Bond,
+    /// What it is good for, if for less than its user may do.
+    pub scope: Option<Arc<Scope>>,
+    /// When it was used, as far as that was noted.
+    pub last_used: Option<Timestamp>,
 }
 
 impl Token {
     /// Whether it opens anything at `now`.
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.revoked.is_none() && self.expires.is_none_or(|expires| now < expires)
+    }
+
+    /// Whether it has opened nothing any more since before then.
+    pub(super) fn ended_before(&self, before: Timestamp) -> bool {
+        self.revoked.is_some_and(|at| at < before) || self.expires.is_some_and(|at| at < before)
     }
 }
 
@@ -76,6 +132,56 @@ pub struct NewToken {
     pub expires: Option<Timestamp>,
     /// What it is for.
     pub description: String,
+    /// What it is.
+    pub purpose: Purpose,
+    /// What it hangs on, if it is a user's.
+    pub bond: Bond,
+    /// What it is good for, if for less than its user may do.
+    pub scope: Option<Scope>,
+}
+
+/// A change of the tokens, for the writer.
+#[derive(Clone, Debug)]
+pub(super) enum TokenChange {
+    /// Makes or changes one.
+    Save(Arc<Token>),
+    /// Notes that one was used. Does nothing else to it, and nothing to one that was revoked meanwhile.
+    Touch { hash: TokenHash, at: Timestamp },
+    /// Forgets those that ended before then.
+    Forget { before: Timestamp },
+}
+
+/// Performs a change, first in the database. A line of the audit log is written before anybody is answered.
+pub(super) async fn apply<B: Backend>(
+    backend: &mut B,
+    shared: &Shared,
+    change: TokenChange,
+    line: Option<Arc<AuditLine>>,
+) -> Result<(), Error> {
+    match change {
+        TokenChange::Save(token) => {
+            backend.save_token(&token).await?;
+            shared.tokens.put(token);
+        }
+        TokenChange::Touch { hash, at } => {
+            let Some(token) = shared.tokens.get(&hash) else { return Ok(()) };
+            backend.touch_token(&token.id, at).await?;
+            shared.tokens.put(Arc::new(Token { last_used: Some(at), ..Token::clone(&token) }));
+        }
+        TokenChange::Forget { before } => {
+            if shared.tokens.has_ended_before(before) {
+                backend.remove_tokens(before).await?;
+                shared.tokens.forget(before);
+            }
+        }
+    }
+    if let Some(line) = line
+        && let Err(error) = backend.note(&[line]).await
+    {
+        shared.metrics.audit_lost.inc();
+        tracing::warn!(error = &error as &dyn std::error::Error, "a change of tokens is not in the audit log");
+    }
+    Ok(())
 }
 
 /// Every token, by its hash.
@@ -83,8 +189,28 @@ pub struct NewToken {
 pub(super) struct TokenCache(RwLock<BTreeMap<TokenHash, Arc<Token>>>);
 
 impl TokenCache {
-    pub(super) fn put(&self, token: Arc<Token>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(token.hash, token);
+    fn get(&self, hash: &TokenHash) -> Option<Arc<Token>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(hash).map(Arc::clone)
+    }
+
+    /// What was revoked once stays so, whatever was on its way at the time.
+    fn put(&self, token: Arc<Token>) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let revoked = all.get(&token.hash).and_then(|known| known.revoked);
+        let token = match revoked {
+            Some(_) if token.revoked.is_none() => Arc::new(Token { revoked, ..Token::clone(&token) }),
+            _ => token,
+        };
+        all.insert(token.hash, token);
+    }
+
+    fn has_ended_before(&self, before: Timestamp) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().any(|token| token.ended_before(before))
+    }
+
+    fn forget(&self, before: Timestamp) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, token| !token.ended_before(before));
     }
 
     pub(super) fn replace(&self, tokens: Vec<Token>) {
@@ -116,9 +242,28 @@ impl Tokens {
         Ok((secret, token))
     }
 
+    /// Makes a token whose secret begins with something by which it is recognised where it should not be, and notes that in
+    /// the audit log.
+    pub async fn issue(&self, prefix: &str, new: NewToken, line: AuditLine) -> Result<(String, Arc<Token>), Error> {
+        let mut bytes = [0_u8; 32];
+        SystemRandom::new().fill(&mut bytes).map_err(|error| Error::invalid(format!("no random bytes: {error}")))?;
+        let secret = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes));
+        let token = Arc::new(self.draft(&secret, new));
+        self.change(TokenChange::Save(Arc::clone(&token)), Some(line)).await?;
+        Ok((secret, token))
+    }
+
     /// Makes a token of a secret that was agreed on elsewhere, for example in a file that both sides read.
     pub async fn create_with_secret(&self, secret: &str, new: NewToken) -> Result<Arc<Token>, Error> {
-        let token = Token {
+        let token = self.draft(secret, new);
+        if self.by_hash(&token.hash).is_some() {
+            return Err(Error::invalid("there is a token with this secret already"));
+        }
+        self.save(token, None).await
+    }
+
+    fn draft(&self, secret: &str, new: NewToken) -> Token {
+        Token {
             id: uuid::Uuid::new_v4().to_string(),
             hash: TokenHash::of(secret),
             user: new.user,
@@ -127,11 +272,11 @@ impl Tokens {
             expires: new.expires,
             description: new.description,
             revoked: None,
-        };
-        if self.by_hash(&token.hash).is_some() {
-            return Err(Error::invalid("there is a token with this secret already"));
+            purpose: new.purpose,
+            bond: new.bond,
+            scope: new.scope.map(Arc::new),
+            last_used: None,
         }
-        self.save(token).await
     }
 
     /// The token with this secret, if it is valid now.
@@ -159,23 +304,44 @@ impl Tokens {
 
     /// Makes a token invalid for ever. Revoking it again changes nothing.
     pub async fn revoke(&self, id: &str) -> Result<Arc<Token>, Error> {
+        self.revoke_audited(id, None).await
+    }
+
+    /// The same, noted in the audit log.
+    pub async fn revoke_audited(&self, id: &str, line: Option<AuditLine>) -> Result<Arc<Token>, Error> {
         let token = self.list().into_iter().find(|token| token.id == id).ok_or(Error::NotFound)?;
         if token.revoked.is_some() {
             return Ok(token);
         }
-        self.save(Token { revoked: Some(self.shared().clock.now()), ..Token::clone(&token) }).await
+        self.save(Token { revoked: Some(self.shared().clock.now()), ..Token::clone(&token) }, line).await
     }
 
-    async fn save(&self, token: Token) -> Result<Arc<Token>, Error> {
-        let (answer, saved) = oneshot::channel();
+    /// Notes that a token is used now. Nobody waits for it: it is not noted when the writer has no time.
+    pub(crate) fn touch(&self, token: &Token) {
+        let change = TokenChange::Touch { hash: token.hash, at: self.shared().clock.now() };
+        let (answer, _nobody) = oneshot::channel();
+        self.store.requests.try_send(Request::Token { change, line: None, answer }).ok();
+    }
+
+    /// Forgets the tokens that ended before then.
+    pub(crate) async fn forget(&self, before: Timestamp) -> Result<(), Error> {
+        self.change(TokenChange::Forget { before }, None).await
+    }
+
+    async fn save(&self, token: Token, line: Option<AuditLine>) -> Result<Arc<Token>, Error> {
         let token = Arc::new(token);
-        self.store.send(Request::SaveToken { token: Arc::clone(&token), answer }).await?;
-        saved.await.map_err(|_closed| Error::Closed)??;
+        self.change(TokenChange::Save(Arc::clone(&token)), line).await?;
         Ok(token)
     }
 
+    async fn change(&self, change: TokenChange, line: Option<AuditLine>) -> Result<(), Error> {
+        let (answer, done) = oneshot::channel();
+        self.store.send(Request::Token { change, line: line.map(Arc::new), answer }).await?;
+        done.await.map_err(|_closed| Error::Closed)?
+    }
+
     fn by_hash(&self, hash: &TokenHash) -> Option<Arc<Token>> {
-        self.shared().tokens.0.read().unwrap_or_else(PoisonError::into_inner).get(hash).map(Arc::clone)
+        self.shared().tokens.get(hash)
     }
 
     fn shared(&self) -> &Shared {

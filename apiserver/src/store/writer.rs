@@ -16,7 +16,7 @@ use super::cache::{Name, Place};
 use super::error::{BackendError, Error};
 use super::event::{Change, Event};
 use super::object::{KindId, Meta, Object};
-use super::tokens::Token;
+use super::tokens::{self, TokenChange};
 
 /// How many writes go into one transaction at most: at 1 KiB each a transaction of this size takes some 5 ms, so a
 /// full queue of [`QUEUE_MAX`] is answered well within 100 ms.
@@ -37,8 +37,10 @@ pub(super) enum Request {
         write: Prepared,
         answer: oneshot::Sender<Result<Arc<Object>, Error>>,
     },
-    SaveToken {
-        token: Arc<Token>,
+    Token {
+        change: TokenChange,
+        /// What is noted if it happens.
+        line: Option<Arc<AuditLine>>,
         answer: oneshot::Sender<Result<(), Error>>,
     },
     Compact {
@@ -144,11 +146,8 @@ impl<B: Backend> Writer<B> {
                             bytes = 0;
                         }
                     }
-                    Request::SaveToken { token, answer } => {
-                        let result = self.backend.save_token(&token).await.map_err(Error::from);
-                        if result.is_ok() {
-                            self.shared.tokens.put(token);
-                        }
+                    Request::Token { change, line, answer } => {
+                        let result = tokens::apply(&mut self.backend, &self.shared, change, line).await;
                         // Whoever asked may have gone; what was done stays done.
                         answer.send(result).ok();
                     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 mod access;
+mod accounts;
 mod apply;
 mod audit;
 mod browsers;

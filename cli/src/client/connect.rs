@@ -69,10 +69,29 @@ impl Session {
             .context("the address is not one")?;
         match tokio::time::timeout(ANSWER, self.client.request::<Value>(request)).await {
             Ok(answer) => answer.map_err(|error| of_request(&error, &self.server).into()),
-            Err(_elapsed) => {
-                Err(fail(Exit::Unreachable, format!("{} did not answer within {} s", self.server, ANSWER.as_secs())))
-            }
+            Err(_elapsed) => Err(self.silent()),
         }
+    }
+
+    /// Sends a request with a JSON body; the answer may be empty.
+    pub(super) async fn act(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("accept", "application/json")
+            .header("content-type", "application/json")
+            .body(body)
+            .context("the address is not one")?;
+        let text = match tokio::time::timeout(ANSWER, self.client.request_text(request)).await {
+            Ok(answer) => answer.map_err(|error| anyhow::Error::from(of_request(&error, &self.server)))?,
+            Err(_elapsed) => return Err(self.silent()),
+        };
+        if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text).context("the answer is no JSON") }
+    }
+
+    fn silent(&self) -> anyhow::Error {
+        fail(Exit::Unreachable, format!("{} did not answer within {} s", self.server, ANSWER.as_secs()))
     }
 
     /// Opens an answer that goes on for as long as there is something to say.
@@ -113,11 +132,16 @@ async fn connect(files: &[PathBuf], context: Option<&str>) -> anyhow::Result<Ses
     }
     check_context(&merged, context, &shown)?;
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-    let mut config = Config::from_custom_kubeconfig(merged, &options).await.map_err(wrong)?;
+    let config = Config::from_custom_kubeconfig(merged, &options).await.map_err(wrong)?;
+    connect_by(config).with_context(|| format!("cannot use the kubeconfig {shown}"))
+}
+
+/// Connects as a configuration says.
+pub(super) fn connect_by(mut config: Config) -> anyhow::Result<Session> {
     config.connect_timeout = Some(CONNECT);
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config).with_context(|| format!("cannot use the kubeconfig {shown}"))?;
+    let client = Client::try_from(config)?;
     Ok(Session { client, namespace, namespace_is_asked: false, kinds: OnceCell::new(), server })
 }
 
@@ -133,7 +157,7 @@ fn check_context(config: &Kubeconfig, context: Option<&str>, shown: &str) -> any
 }
 
 /// The kubeconfig files where none is named.
-fn found() -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn found() -> anyhow::Result<Vec<PathBuf>> {
     let there = |paths: Vec<PathBuf>| -> Vec<PathBuf> { paths.into_iter().filter(|path| path.exists()).collect() };
     let listed = std::env::var_os("KUBECONFIG").map(|list| std::env::split_paths(&list).collect::<Vec<_>>());
     let listed: Vec<PathBuf> =

@@ -22,7 +22,7 @@ pub(crate) async fn node(command: &Node) -> anyhow::Result<()> {
             get(&options).await
         }
         Node::Token { connection, region, ttl, uses } => {
-            let seconds = seconds(ttl)?;
+            let seconds = seconds("--ttl", ttl, 30)?;
             let session = Session::open(connection).await?;
             let token = token(&session, region, seconds, *uses).await?;
             print::line(&token);
@@ -36,12 +36,15 @@ pub(crate) async fn node(command: &Node) -> anyhow::Result<()> {
 }
 
 /// A time such as `90m`, `24h` or `7d`, in seconds.
-fn seconds(text: &str) -> anyhow::Result<u64> {
+pub(super) fn seconds(option: &str, text: &str, days_max: u64) -> anyhow::Result<u64> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
     match (days, text.parse::<crds::duration::Span>()) {
-        (Some(days), _) if days <= 30 => Ok(days * 24 * 3600),
+        (Some(days), _) if days <= days_max => Ok(days * 24 * 3600),
         (None, Ok(span)) => Ok(span.get().as_secs()),
-        _ => Err(fail(Exit::Usage, format!("--ttl {text:?} must be from 1m to 30d, for example 90m, 24h or 7d"))),
+        _ => Err(fail(
+            Exit::Usage,
+            format!("{option} {text:?} must be from 1m to {days_max}d, for example 90m, 24h or 7d"),
+        )),
     }
 }
 
@@ -61,10 +64,10 @@ mod tests {
     #[test]
     fn times() {
         for (text, expected) in [("90m", 5400), ("24h", 86_400), ("7d", 604_800), ("30d", 2_592_000)] {
-            assert_eq!(seconds(text).unwrap(), expected, "{text}");
+            assert_eq!(seconds("--ttl", text, 30).unwrap(), expected, "{text}");
         }
         for bad in ["", "5", "31d", "-1h", "d", "1y"] {
-            assert!(seconds(bad).is_err(), "{bad}");
+            assert!(seconds("--ttl", bad, 30).is_err(), "{bad}");
         }
     }
 }

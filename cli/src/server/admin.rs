@@ -21,6 +21,7 @@ pub(crate) async fn write_kubeconfig(data: &Path, url: &str, ca_pem: &str, token
             groups: vec![ADMINS.to_owned()],
             expires: None,
             description: "made for admin.kubeconfig".to_owned(),
+            ..NewToken::default()
         };
         tokens.create(new).await.context("cannot make the administrator's token")?.0
     };

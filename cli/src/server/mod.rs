@@ -1,5 +1,6 @@
 //! `berth server`: store, API, reconcilers and the agents' gateway in one process.
 
+mod accounts;
 mod admin;
 mod authority;
 mod database;
@@ -92,6 +93,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         .readiness("controllers", ready.check())
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))
         .roles(roles::all())
+        .accounts(accounts::settings())
         .ca(pki.ca_pem.as_str())
         .readiness("shutdown", stopping::check(&told))
         .limits(limits.of_callers())

@@ -123,7 +123,8 @@ impl Office {
 /// Serves what the leader serves, here or by asking it; everything else is the server's own.
 async fn direct(State(office): State<Office>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let own = PATHS.iter().any(|start| path.starts_with(start));
+    // Signing in works on every server.
+    let own = PATHS.iter().any(|start| path.starts_with(start)) && !path.starts_with(apiserver::accounts::PATHS);
     if !own && !asks_a_node(path) {
         return next.run(request).await;
     }
@@ -182,6 +183,7 @@ mod tests {
         let (status, _) = ask("/api/paas/nodes/a").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "nobody leads");
         assert_eq!(ask("/api/v1/nodes").await, (StatusCode::OK, "own v1/nodes".to_owned()));
+        assert_eq!(ask("/api/paas/v1/sessions").await, (StatusCode::OK, "own paas/v1/sessions".to_owned()));
         let node = any(|Path(name): Path<String>| async move { format!("the node {name}") });
         office.occupy(Some(Router::new().route("/api/paas/nodes/{name}", node)));
         assert_eq!(ask("/api/paas/nodes/a").await, (StatusCode::OK, "the node a".to_owned()));

@@ -3,7 +3,7 @@
 //! A kind that stands in neither list below could be read by nobody but administrators; a test asks for it.
 
 use apiserver::auth::rbac::defaults::{DefaultRole, READ, WRITE};
-use apiserver::auth::{AUTHENTICATED, Rule};
+use apiserver::auth::{AUTHENTICATED, Rule, UNAUTHENTICATED};
 
 /// What a project's people write themselves.
 pub(crate) const THEIRS: &[&str] = &["applications"];
@@ -13,12 +13,21 @@ pub(crate) const MADE: &[&str] = &["builds", "releases", "instances"];
 pub(crate) const OFFERED: &[&str] = &["plans", "runtimes"];
 /// What only administrators see.
 #[cfg(test)]
-pub(crate) const HIDDEN: &[&str] = &["nodes"];
+pub(crate) const HIDDEN: &[&str] = &["nodes", "users"];
 
 /// Paths that are no resources, for whoever has signed in: what stands behind them acts as the caller and is authorised
 /// again by what it reads and changes. A path that is not here is for administrators.
 const ACTIONS_READ: &[&str] = &["/api/paas/applications/*", "/api/paas/builds/*"];
 const ACTIONS_WRITE: &[&str] = &["/api/paas/applications/*"];
+
+/// Where people look after their own sessions, tokens and password. What is not their own is authorised again.
+const ACCOUNT: &[&str] =
+    &["/api/paas/v1/sessions/current", "/api/paas/v1/tokens", "/api/paas/v1/tokens/*", "/api/paas/v1/users/*"];
+
+/// Paths that act as the caller: a token that is good for little is held to it behind them.
+pub(crate) fn acting() -> Vec<Rule> {
+    vec![Rule::on_paths(ACTIONS_READ, &["get"]), Rule::on_paths(ACTIONS_WRITE, &["post"])]
+}
 
 /// The roles besides Kubernetes' own.
 pub(crate) fn all() -> Vec<DefaultRole> {
@@ -64,11 +73,11 @@ pub(crate) fn all() -> Vec<DefaultRole> {
             ],
         )
         .given_to(&[AUTHENTICATED]),
-        DefaultRole::new(
-            "berth:actions",
-            vec![Rule::on_paths(ACTIONS_READ, &["get"]), Rule::on_paths(ACTIONS_WRITE, &["post"])],
-        )
-        .given_to(&[AUTHENTICATED]),
+        DefaultRole::new("berth:actions", acting()).given_to(&[AUTHENTICATED]),
+        DefaultRole::new("berth:account", vec![Rule::on_paths(ACCOUNT, &["delete", "get", "post", "put"])])
+            .given_to(&[AUTHENTICATED]),
+        DefaultRole::new("berth:sign-in", vec![Rule::on_paths(&[apiserver::accounts::SESSIONS], &["post"])])
+            .given_to(&[AUTHENTICATED, UNAUTHENTICATED]),
     ]
 }
 

@@ -28,10 +28,10 @@ const WATCHERS: usize = 3;
 const TIME: Duration = Duration::from_secs(8);
 
 /// A database of one test in the tests' cluster.
-struct Database(String);
+pub(crate) struct Database(String);
 
 impl Database {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(script(&["create"]))
     }
 
@@ -66,7 +66,7 @@ impl Random {
     }
 }
 
-fn start(folder: &Path, port: u16, database: &Database) -> Server {
+pub(crate) fn start(folder: &Path, port: u16, database: &Database) -> Server {
     Server::spawn_with(folder, port, &[("BERTH_DATABASE_URL", database.url())])
 }
 

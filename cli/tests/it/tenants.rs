@@ -455,6 +455,8 @@ async fn no_path_is_without_a_record_of_who_may_use_it() {
                     ("everybody" | "public", _) if method == "GET" && is_refused(status) => {
                         fault("it is for everybody");
                     }
+                    ("own", _) if !matches!(status, 403..=405) => fault("it is nobody else's"),
+                    ("signin", _) if !matches!(status, 400 | 403 | 405) => fault("nobody has signed in"),
                     ("project", _) if !matches!(theirs, 403..=405) => fault("the other's was not hidden"),
                     ("project", "nobody") if !matches!(status, 403..=405) => fault("who has no role got in"),
                     ("project", "edit" | "owner" | "admin")

@@ -12,8 +12,8 @@ use crate::scheduler;
 use crate::step::{Noun, Step, Target, of_noun};
 use crate::world::{Change, Key, Watched, World};
 
-pub(crate) const NOUNS: [Noun; 7] =
-    [Noun::Plan, Noun::Runtime, Noun::Node, Noun::Application, Noun::Build, Noun::Release, Noun::Instance];
+pub(crate) const NOUNS: [Noun; 8] =
+    [Noun::Plan, Noun::Runtime, Noun::Node, Noun::Application, Noun::Build, Noun::Release, Noun::Instance, Noun::User];
 
 /// A controller's copy of the world.
 pub(crate) struct Replica {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crds::{Application, Build, Instance, Node, Plan, Release, Runtime};
+use crds::{Application, Build, Instance, Node, Plan, Release, Runtime, User};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Resource;
 use serde::Serialize;
@@ -105,6 +105,14 @@ impl Watched for Instance {
 
     fn node(&self) -> Option<&str> {
         self.spec.node_name.as_deref()
+    }
+}
+
+impl Watched for User {
+    const KIND: &'static str = "User";
+
+    fn cache(world: &World) -> &Cache<Self> {
+        &world.users
     }
 }
 

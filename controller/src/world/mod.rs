@@ -14,7 +14,7 @@ pub use kind::Watched;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crds::{Application, Build, Instance, Node, Plan, Release, Runtime};
+use crds::{Application, Build, Instance, Node, Plan, Release, Runtime, User};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use tokio::sync::watch;
 
@@ -36,6 +36,8 @@ pub struct World {
     pub releases: Cache<Release>,
     /// The containers.
     pub instances: Cache<Instance>,
+    /// The people who sign in.
+    pub users: Cache<User>,
     /// Values that environments refer to.
     pub secrets: Cache<Secret>,
     /// The projects.
@@ -54,6 +56,7 @@ impl Default for World {
             builds: Cache::default(),
             releases: Cache::default(),
             instances: Cache::default(),
+            users: Cache::default(),
             secrets: Cache::default(),
             namespaces: Cache::default(),
             ledger: Mutex::default(),
@@ -73,6 +76,7 @@ impl World {
             && self.builds.is_filled()
             && self.releases.is_filled()
             && self.instances.is_filled()
+            && self.users.is_filled()
             && self.secrets.is_filled()
             && self.namespaces.is_filled()
     }

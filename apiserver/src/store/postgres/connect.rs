@@ -116,6 +116,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "roles", include_str!("../../../../migrations/postgres/0002_roles.sql")),
     (3, "quotas", include_str!("../../../../migrations/postgres/0003_quotas.sql")),
     (4, "audit", include_str!("../../../../migrations/postgres/0004_audit.sql")),
+    (6, "accounts", include_str!("../../../../migrations/postgres/0006_accounts.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -13,9 +13,8 @@ use super::super::column;
 use super::super::error::BackendError;
 use super::super::event::Change;
 use super::super::object::{KindId, Table};
-use super::super::tokens::{Token, TokenHash};
 use super::statements::Statements;
-use super::{failed, position_of, signed, unsigned, within};
+use super::{failed, position_of, signed, tokens, unsigned, within};
 
 /// Objects that are passed on together: about 0.5 MB.
 const PORTION_ROWS: usize = 512;
@@ -48,7 +47,7 @@ pub(super) async fn everything(
         revision: position.revision,
         compacted: position.compacted,
         changes: changes(connection, tables, position).await?,
-        tokens: tokens(connection).await?,
+        tokens: tokens::load(connection).await?,
         tokens_version: position.tokens_version,
     };
     sqlx::raw_sql("COMMIT").execute(connection).await.map_err(failed(doing))?;
@@ -137,7 +136,7 @@ pub(super) async fn news(
     tokens_known: i64,
 ) -> Result<News, BackendError> {
     let doing = "cannot read what others have changed";
-    let tokens = if position.tokens_version == tokens_known { None } else { Some(tokens(connection).await?) };
+    let tokens = if position.tokens_version == tokens_known { None } else { Some(tokens::load(connection).await?) };
     let mut changes = Vec::new();
     let mut upto = revision;
     if position.revision > revision {
@@ -169,36 +168,6 @@ pub(super) async fn news(
     Ok(News::Changes(Changes { revision: upto, changes, tokens_version: position.tokens_version, tokens }))
 }
 
-async fn tokens(connection: &mut PgConnection) -> Result<Vec<Token>, BackendError> {
-    let doing = "cannot read the tokens";
-    let rows = sqlx::query(
-        "SELECT id, hash, user_name, groups_json, created, expires, description, revoked FROM paas_api_tokens",
-    )
-    .fetch_all(connection)
-    .await
-    .map_err(failed(doing))?;
-    let optional = |row: &PgRow, index| match row.try_get::<Option<i64>, _>(index) {
-        Ok(micros) => micros.map(time).transpose(),
-        Err(error) => Err(failed(doing)(error)),
-    };
-    rows.iter()
-        .map(|row| {
-            let hash: &[u8] = row.try_get(1).map_err(failed(doing))?;
-            let groups: &str = row.try_get(3).map_err(failed(doing))?;
-            Ok(Token {
-                id: row.try_get(0).map_err(failed(doing))?,
-                hash: TokenHash(hash.try_into().map_err(|_length| BackendError::Damaged("a token's hash".into()))?),
-                user: row.try_get(2).map_err(failed(doing))?,
-                groups: serde_json::from_str(groups).map_err(|error| BackendError::Damaged(error.to_string()))?,
-                created: time(integer(row, 4)?)?,
-                expires: optional(row, 5)?,
-                description: row.try_get(6).map_err(failed(doing))?,
-                revoked: optional(row, 7)?,
-            })
-        })
-        .collect()
-}
-
 /// The kind whose table a row names; `None` if this server has no such kind.
 fn kind(row: &PgRow, index: usize, tables: &[Table]) -> Result<Option<KindId>, BackendError> {
     let name: &str = row.try_get(index).map_err(failed("cannot read the name of a table"))?;
@@ -209,10 +178,10 @@ fn body(value: String) -> Result<Bytes, BackendError> {
     column::decode(Bytes::from(value))
 }
 
-fn integer(row: &PgRow, index: usize) -> Result<i64, BackendError> {
+pub(super) fn integer(row: &PgRow, index: usize) -> Result<i64, BackendError> {
     row.try_get(index).map_err(failed("cannot read a number"))
 }
 
-fn time(micros: i64) -> Result<Timestamp, BackendError> {
+pub(super) fn time(micros: i64) -> Result<Timestamp, BackendError> {
     Timestamp::from_microsecond(micros).map_err(|error| BackendError::Damaged(error.to_string()))
 }

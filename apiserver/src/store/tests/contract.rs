@@ -445,6 +445,7 @@ async fn tokens_are_found_by_their_secret_until_they_end(bed: Bed) {
         groups: vec!["admins".into()],
         expires,
         description: "a test".into(),
+        ..NewToken::default()
     };
     let (secret, token) = store.tokens().create(new("ann", None)).await.unwrap();
     let (short, _) = store.tokens().create(new("bob", Some(start() + Duration::from_mins(1)))).await.unwrap();

@@ -29,6 +29,7 @@ mod metrics;
 mod namespaces;
 pub mod negotiation;
 mod objects;
+pub mod oidc;
 pub mod openapi;
 mod ownership;
 pub mod patch;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod limits;
+mod oidc;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use accounts::{CreateToken, ListTokens, Login, Logout, Password, Somebody, Token, User};
 pub(crate) use limits::Limits;
+pub(crate) use oidc::Oidc;
 
 /// Berth runs applications: describe them in YAML, and it builds, places, runs and routes them.
 #[derive(Debug, Parser)]
@@ -191,6 +193,8 @@ pub(crate) struct Server {
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,controller=debug`
     #[arg(long, env = "BERTH_LOG", value_name = "LEVEL", default_value = "info")]
     pub(crate) log: String,
+    #[command(flatten)]
+    pub(crate) oidc: Oidc,
     #[command(flatten)]
     pub(crate) limits: Limits,
 }

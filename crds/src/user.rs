@@ -32,7 +32,7 @@ const GROUP_CHARS_MAX: usize = 253;
     derive = "PartialEq",
     category = "berth",
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Name", type_ = "string", json_path = ".spec.displayName"),
+    printcolumn(name = "Display name", type_ = "string", json_path = ".spec.displayName"),
     printcolumn(name = "Groups", type_ = "string", json_path = ".spec.groups"),
     printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled"),
     printcolumn(

@@ -53,6 +53,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         mut host,
         source_network,
         log,
+        oidc,
         limits,
     } = options;
     start_logging(&log)?;
@@ -88,7 +89,12 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let current = store.clone();
     let (leader, led) = watch::channel(None);
     let office = Office::new(led, &pki.ca_pem)?;
-    let server = Server::builder(store.clone(), kinds, clock.clone(), registry.clone())
+    let provider = accounts::provider(&oidc, &clock)?;
+    let mut builder = Server::builder(store.clone(), kinds, clock.clone(), registry.clone());
+    if let Some(provider) = provider {
+        builder = builder.authenticator(provider);
+    }
+    let server = builder
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))

@@ -75,12 +75,18 @@ impl Server {
 
     /// Starts a server with settings in its environment.
     pub(crate) fn spawn_with(data: &Path, port: u16, environment: &[(&str, &str)]) -> Self {
+        Self::spawn_as(data, port, environment, &[])
+    }
+
+    /// Starts a server with more options.
+    pub(crate) fn spawn_as(data: &Path, port: u16, environment: &[(&str, &str)], options: &[&str]) -> Self {
         std::fs::create_dir_all(data).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("log")).unwrap();
         let child = program()
             .envs(environment.iter().copied())
             .args(["server", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
+            .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

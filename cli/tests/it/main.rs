@@ -8,5 +8,6 @@ mod commands;
 mod docs;
 mod help;
 mod lifecycle;
+mod oidc;
 mod replicas;
 mod tenants;

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::auth::Identity;
 use crate::error::Error;
 use crate::freshness;
 use crate::guard::Held;
@@ -33,6 +34,8 @@ use crate::store::{Change, Event, Object, Watch};
 
 /// How often a quiet watch says how far it is: Kubernetes' number.
 const BOOKMARK_PERIOD: Duration = Duration::from_mins(1);
+/// How often it is looked whether the session or token that a watch was opened with goes on.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// The last bookmark comes this long before the end, so that the next watch starts there.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// A watch whose client names no end lives between this and twice this: Kubernetes' numbers, so that watches that
@@ -103,6 +106,8 @@ pub(crate) async fn start(state: &Arc<State>, call: Call) -> Result<Response, Er
         bookmarks: options.bookmarks,
         next_bookmark: next_bookmark(now, end),
         end,
+        look_at: now + LOOK_AGAIN,
+        identity: call.identity.clone(),
         shutdown: state.shutdown.clone(),
         _permit: permit,
         _open: Open(gauge),
@@ -154,6 +159,8 @@ struct Stream {
     bookmarks: bool,
     next_bookmark: Instant,
     end: Instant,
+    look_at: Instant,
+    identity: Identity,
     shutdown: CancellationToken,
     _permit: Held,
     _open: Open,
@@ -182,6 +189,13 @@ impl Stream {
                 biased;
                 () = self.shutdown.cancelled() => return false,
                 () = sleep_until(self.end) => return false,
+                () = sleep_until(self.look_at), if !self.identity.extra.is_empty() => {
+                    self.look_at = Instant::now() + LOOK_AGAIN;
+                    let accounts = self.encoder.state.accounts.as_ref();
+                    if accounts.is_some_and(|accounts| !accounts.goes_on(&self.identity)) {
+                        return false;
+                    }
+                }
                 () = sleep_until(self.next_bookmark), if self.bookmarks => {
                     let revision = watch.revision();
                     self.next_bookmark = next_bookmark(Instant::now(), self.end);

@@ -123,6 +123,14 @@ impl Accounts {
         Some(identity)
     }
 
+    /// Whether what a request came with still opens anything, for what goes on after it was answered. It does if it is
+    /// none of these.
+    pub(crate) fn goes_on(&self, identity: &Identity) -> bool {
+        let Some(id) = credential(identity, "SESSION").or_else(|| credential(identity, "TOKEN")) else { return true };
+        let token = self.store.tokens().by_id(id);
+        token.is_some_and(|token| token.is_valid(self.clock.now()) && self.standing(&token).is_some())
+    }
+
     /// The person of a session or token, if nothing has ended it but perhaps its time.
     fn standing(&self, token: &Token) -> Option<Person> {
         let person = self.person(&token.user).filter(|person| !person.disabled && person.uid == token.bond.uid)?;

@@ -95,10 +95,7 @@ impl Hasher {
     async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
         let full = || Error::too_many("too many sign in at a time", 1);
         let _place = self.waiting.try_acquire().map_err(|_full| full())?;
-        let _turn = match timeout(TURN_WAIT, self.working.acquire()).await {
-            Ok(Ok(turn)) => turn,
-            _ => return Err(full()),
-        };
+        let Ok(Ok(_turn)) = timeout(TURN_WAIT, self.working.acquire()).await else { return Err(full()) };
         tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(error.to_string()))
     }
 }

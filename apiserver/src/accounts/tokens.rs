@@ -115,14 +115,13 @@ pub(super) async fn revoke(
     let all = accounts.store.tokens().list();
     let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
     let found = found.filter(|token| token.user == caller.user && token.bond.uid == caller.uid);
-    let token = match found {
-        Some(token) => Arc::clone(token),
-        None => {
-            // Whoever may not end everybody's is not told which there are.
-            accounts.authorise(&state, &caller, "delete", "").await?;
-            let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
-            Arc::clone(found.ok_or_else(|| Error::no_such_token(&id))?)
-        }
+    let token = if let Some(token) = found {
+        Arc::clone(token)
+    } else {
+        // Whoever may not end everybody's is not told which there are.
+        accounts.authorise(&state, &caller, "delete", "").await?;
+        let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
+        Arc::clone(found.ok_or_else(|| Error::no_such_token(&id))?)
     };
     let change = json!({"id": token.id, "description": token.description});
     let target = accounts.target_of(&token.user);

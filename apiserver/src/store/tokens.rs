@@ -294,6 +294,12 @@ impl Tokens {
         self.find(secret)
     }
 
+    /// The token of that id, whether or not it is valid.
+    pub fn by_id(&self, id: &str) -> Option<Arc<Token>> {
+        let tokens = self.shared().tokens.0.read().unwrap_or_else(PoisonError::into_inner);
+        tokens.values().find(|token| token.id == id).map(Arc::clone)
+    }
+
     /// All tokens, the oldest first.
     pub fn list(&self) -> Vec<Arc<Token>> {
         let tokens = self.shared().tokens.0.read().unwrap_or_else(PoisonError::into_inner);
@@ -309,7 +315,7 @@ impl Tokens {
 
     /// The same, noted in the audit log.
     pub async fn revoke_audited(&self, id: &str, line: Option<AuditLine>) -> Result<Arc<Token>, Error> {
-        let token = self.list().into_iter().find(|token| token.id == id).ok_or(Error::NotFound)?;
+        let token = self.by_id(id).ok_or(Error::NotFound)?;
         if token.revoked.is_some() {
             return Ok(token);
         }

@@ -246,6 +246,9 @@ impl Guard {
                 () = sleep_until(self.ask_at) => {}
             }
             self.ask_at = Instant::now() + ASK_AGAIN;
+            if self.state.accounts.as_ref().is_some_and(|accounts| !accounts.goes_on(&self.identity)) {
+                return;
+            }
             if objects::authorise_target(&self.state, &self.target, &self.identity, verb).await.is_err() {
                 return;
             }

@@ -376,6 +376,28 @@ async fn who_is_locked_out_is_out_at_once_and_for_good() {
 }
 
 #[tokio::test]
+async fn what_is_open_ends_with_its_session() {
+    let town = Town::new().await;
+    town.member("ann", &[]).await;
+    town.bind("view", "ann").await;
+    let session = town.session("ann").await;
+    let open = async || {
+        let request = Request::builder()
+            .uri(format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=3600"))
+            .header("authorization", format!("Bearer {session}"))
+            .body(Body::empty())
+            .unwrap();
+        let response = town.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.into_body()
+    };
+    let watch = open().await;
+    town.send("DELETE", "/api/paas/v1/sessions/current", &session, &Value::Null).await;
+    let end = axum::body::to_bytes(watch, usize::MAX);
+    tokio::time::timeout(PATIENCE, end).await.expect("it ends").unwrap();
+}
+
+#[tokio::test]
 async fn a_session_ends_when_it_is_old_or_not_used() {
     let town = Town::new().await;
     town.member("ann", &[]).await;

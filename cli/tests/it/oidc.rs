@@ -94,13 +94,11 @@ fn whoami(server: &Server, token: &str) -> Option<Value> {
     let outcome = run(command, &format!("authorization: Bearer {token}\n"));
     let answer: Value =
         serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{}{}", outcome.stdout, outcome.stderr));
-    match answer["kind"].as_str() {
-        Some("SelfSubjectReview") => Some(answer["status"]["userInfo"].clone()),
-        _ => {
-            assert_eq!(answer["code"], 401, "{answer}");
-            None
-        }
+    if answer["kind"] == "SelfSubjectReview" {
+        return Some(answer["status"]["userInfo"].clone());
     }
+    assert_eq!(answer["code"], 401, "{answer}");
+    None
 }
 
 fn start(data: &Path, provider: &Provider, ca: &Path, more: &[&str]) -> Server {

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     /// Stop what `up` started; the data stays
     Down(Down),
     /// Run the control plane: API, reconcilers, gateway for agents
-    Server(Server),
+    Server(Box<Server>),
     /// Run the agent of a worker node
     Agent(Agent),
     /// Print the CustomResourceDefinitions

@@ -60,7 +60,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Up(options) => up::up(&options).await,
         Command::Down(options) => up::down(&options).await,
-        Command::Server(options) => server::run(options).await,
+        Command::Server(options) => server::run(*options).await,
         Command::Agent(options) => agent::run(options).await,
         Command::Crds => {
             print::text(&crds::yaml());

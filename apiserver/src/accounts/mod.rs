@@ -110,7 +110,7 @@ impl Accounts {
         let person = self.standing(token)?;
         let now = self.clock.now();
         let used = token.last_used.unwrap_or(token.created);
-        if token.purpose == Purpose::Session && self.clock.since(used) >= SESSION_IDLE_MAX {
+        if self.is_idle(token) {
             return None;
         }
         if now > used && self.clock.since(used) >= NOTED_EVERY {
@@ -121,6 +121,12 @@ impl Accounts {
         identity.extra.insert(CREDENTIAL.into(), vec![credential]);
         identity.scope.clone_from(&token.scope);
         Some(identity)
+    }
+
+    /// Whether it is a session that nobody has used for too long.
+    fn is_idle(&self, token: &Token) -> bool {
+        let used = token.last_used.unwrap_or(token.created);
+        token.purpose == Purpose::Session && self.clock.since(used) >= SESSION_IDLE_MAX
     }
 
     /// Whether what a request came with still opens anything, for what goes on after it was answered. It does if it is

@@ -11,12 +11,14 @@ use super::Accounts;
 use super::person::Person;
 use crate::error::Error;
 use crate::server::State;
-use crate::store::{Change, Event, Purpose, Watch};
+use crate::store::{Change, Ended, Event, Purpose, Watch};
 
 /// How often everything is looked at, whatever was heard.
 const ROUND: Duration = Duration::from_mins(1);
 /// What has ended is listed for so long, for those who ask what somebody had.
 const KEPT: Duration = Duration::from_hours(24 * 30);
+/// Sessions are listed nowhere. Whoever signs in all the time leaves no more behind than fits into this.
+const SESSIONS_KEPT: Duration = Duration::from_mins(5);
 
 /// Looks after sessions and tokens until shutdown.
 pub(crate) async fn follow(state: &Arc<State>) {
@@ -72,11 +74,11 @@ impl Accounts {
                 continue;
             }
             let locked_out = locked_out.get(&*token.user).is_some_and(|at| token.created <= *at);
-            if locked_out || self.standing(&token).is_none() {
+            if locked_out || self.is_idle(&token) || self.standing(&token).is_none() {
                 tokens.revoke(&token.id).await?;
             }
         }
-        tokens.forget(now - KEPT).await?;
+        tokens.forget(Ended { before: now - KEPT, sessions_before: now - SESSIONS_KEPT }).await?;
         Ok(())
     }
 }

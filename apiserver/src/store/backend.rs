@@ -15,7 +15,7 @@ use super::error::BackendError;
 use super::event::{Change, Event};
 use super::object::{KindId, Object, Table};
 use super::postgres::Follower;
-use super::tokens::Token;
+use super::tokens::{Ended, Token};
 
 /// A database that the store lives in. Only the store's writer task calls it, one call at a time.
 pub trait Backend: Send + 'static {
@@ -40,8 +40,8 @@ pub trait Backend: Send + 'static {
     /// Notes when a token was used.
     fn touch_token(&mut self, id: &str, at: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
 
-    /// Removes the tokens that ended before then.
-    fn remove_tokens(&mut self, before: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// Removes tokens that have ended.
+    fn remove_tokens(&mut self, ended: Ended) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Writes lines of the audit log that belong to no batch.
     fn note(&mut self, lines: &[Arc<AuditLine>]) -> impl Future<Output = Result<(), BackendError>> + Send;

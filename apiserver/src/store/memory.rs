@@ -12,7 +12,7 @@ use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, 
 use super::error::BackendError;
 use super::event::{Change, Event};
 use super::object::{KindId, Object, Table};
-use super::tokens::Token;
+use super::tokens::{Ended, Token};
 
 /// Clones share their content, as connections to one database do: a clone opened again is a restarted server.
 #[derive(Clone, Debug, Default)]
@@ -124,8 +124,8 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn remove_tokens(&mut self, before: Timestamp) -> Result<(), BackendError> {
-        self.content().tokens.retain(|_, token| !token.ended_before(before));
+    async fn remove_tokens(&mut self, ended: Ended) -> Result<(), BackendError> {
+        self.content().tokens.retain(|_, token| !ended.has(token));
         Ok(())
     }
 

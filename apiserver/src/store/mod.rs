@@ -57,7 +57,7 @@ pub use self::postgres::{Follower, Postgres};
 pub use self::ring::RingLimits;
 pub use self::snapshot::Snapshot;
 pub use self::sqlite::Sqlite;
-pub use self::tokens::{Bond, NewToken, Purpose, Token, TokenHash, Tokens};
+pub use self::tokens::{Bond, Ended, NewToken, Purpose, Token, TokenHash, Tokens};
 pub use self::transfer::{Direction, Moved, transfer};
 pub use self::watch::Watch;
 

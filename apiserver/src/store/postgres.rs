@@ -31,7 +31,7 @@ use super::audit::{AuditLine, AuditReader};
 use super::backend::{Backend, Batch, Changes, Compaction, Loaded, News, Portion, Position};
 use super::error::BackendError;
 use super::object::Table;
-use super::tokens::Token;
+use super::tokens::{Ended, Token};
 
 /// A transaction takes some milliseconds; one that takes this long waits for a database that is gone or stopped. More than
 /// the database's own limit (`statement_timeout`), whose error says more.
@@ -306,9 +306,9 @@ impl Backend for Postgres {
         Ok(())
     }
 
-    async fn remove_tokens(&mut self, before: Timestamp) -> Result<(), BackendError> {
+    async fn remove_tokens(&mut self, ended: Ended) -> Result<(), BackendError> {
         let result = match self.connection().await {
-            Ok(connection) => tokens::remove(connection, before).await,
+            Ok(connection) => tokens::remove(connection, ended).await,
             Err(error) => Err(error),
         };
         let version = self.tidy(result).await?;

@@ -29,7 +29,7 @@ use super::column;
 use super::error::BackendError;
 use super::event::Change;
 use super::object::{KindId, Table};
-use super::tokens::Token;
+use super::tokens::{Ended, Token};
 
 /// Prepared statements that are kept: those of some twenty busy tables.
 const STATEMENTS_MAX: usize = 256;
@@ -234,8 +234,8 @@ impl Backend for Sqlite {
         tokens::touch(self.writer().await?, id, at).await
     }
 
-    async fn remove_tokens(&mut self, before: Timestamp) -> Result<(), BackendError> {
-        tokens::remove(self.writer().await?, before).await
+    async fn remove_tokens(&mut self, ended: Ended) -> Result<(), BackendError> {
+        tokens::remove(self.writer().await?, ended).await
     }
 
     async fn note(&mut self, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {

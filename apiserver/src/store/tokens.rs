@@ -114,11 +114,6 @@ impl Token {
     pub fn is_valid(&self, now: Timestamp) -> bool {
         self.revoked.is_none() && self.expires.is_none_or(|expires| now < expires)
     }
-
-    /// Whether it has opened nothing any more since before then.
-    pub(super) fn ended_before(&self, before: Timestamp) -> bool {
-        self.revoked.is_some_and(|at| at < before) || self.expires.is_some_and(|at| at < before)
-    }
 }
 
 /// A token to be made.
@@ -140,6 +135,26 @@ pub struct NewToken {
     pub scope: Option<Scope>,
 }
 
+/// Tokens that ended before some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Any that did so before then.
+    pub before: Timestamp,
+    /// And sessions before then: nobody asks for them again.
+    pub sessions_before: Timestamp,
+}
+
+impl Ended {
+    /// Whether a token is one of them.
+    pub fn has(self, token: &Token) -> bool {
+        let before = match token.purpose {
+            Purpose::Session => self.sessions_before.max(self.before),
+            Purpose::Standing | Purpose::Token => self.before,
+        };
+        token.revoked.is_some_and(|at| at < before) || token.expires.is_some_and(|at| at < before)
+    }
+}
+
 /// A change of the tokens, for the writer.
 #[derive(Clone, Debug)]
 pub(super) enum TokenChange {
@@ -147,8 +162,8 @@ pub(super) enum TokenChange {
     Save(Arc<Token>),
     /// Notes that one was used. Does nothing else to it, and nothing to one that was revoked meanwhile.
     Touch { hash: TokenHash, at: Timestamp },
-    /// Forgets those that ended before then.
-    Forget { before: Timestamp },
+    /// Forgets those that ended before some time.
+    Forget(Ended),
 }
 
 /// Performs a change, first in the database. A line of the audit log is written before anybody is answered.
@@ -168,10 +183,10 @@ pub(super) async fn apply<B: Backend>(
             backend.touch_token(&token.id, at).await?;
             shared.tokens.put(Arc::new(Token { last_used: Some(at), ..Token::clone(&token) }));
         }
-        TokenChange::Forget { before } => {
-            if shared.tokens.has_ended_before(before) {
-                backend.remove_tokens(before).await?;
-                shared.tokens.forget(before);
+        TokenChange::Forget(ended) => {
+            if shared.tokens.has_any(ended) {
+                backend.remove_tokens(ended).await?;
+                shared.tokens.forget(ended);
             }
         }
     }
@@ -204,13 +219,13 @@ impl TokenCache {
         all.insert(token.hash, token);
     }
 
-    fn has_ended_before(&self, before: Timestamp) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().any(|token| token.ended_before(before))
+    fn has_any(&self, ended: Ended) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().any(|token| ended.has(token))
     }
 
-    fn forget(&self, before: Timestamp) {
+    fn forget(&self, ended: Ended) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, token| !token.ended_before(before));
+        all.retain(|_, token| !ended.has(token));
     }
 
     pub(super) fn replace(&self, tokens: Vec<Token>) {
@@ -329,9 +344,9 @@ impl Tokens {
         self.store.requests.try_send(Request::Token { change, line: None, answer }).ok();
     }
 
-    /// Forgets the tokens that ended before then.
-    pub(crate) async fn forget(&self, before: Timestamp) -> Result<(), Error> {
-        self.change(TokenChange::Forget { before }, None).await
+    /// Forgets tokens that have ended.
+    pub(crate) async fn forget(&self, ended: Ended) -> Result<(), Error> {
+        self.change(TokenChange::Forget(ended), None).await
     }
 
     async fn save(&self, token: Token, line: Option<AuditLine>) -> Result<Arc<Token>, Error> {

@@ -93,11 +93,11 @@ pub(crate) struct Password {
     /// The user's name; one's own otherwise
     pub(crate) name: Option<String>,
     /// File with the new password in its first line, `-` for standard input; asked for otherwise
-    #[arg(long, value_name = "FILE")]
-    pub(crate) password_file: Option<PathBuf>,
+    #[arg(long = "password-file", value_name = "FILE")]
+    pub(crate) new_file: Option<PathBuf>,
     /// File with the present password, which is asked for when it is one's own
-    #[arg(long, value_name = "FILE")]
-    pub(crate) current_password_file: Option<PathBuf>,
+    #[arg(long = "current-password-file", value_name = "FILE")]
+    pub(crate) current_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -62,14 +62,14 @@ pub(super) fn put(config: &mut Value, entry: &Entry<'_>) {
     }
     config["apiVersion"] = "v1".into();
     config["kind"] = "Config".into();
-    set(config, "clusters", entry.cluster, "cluster", cluster);
-    set(config, "users", entry.name, "user", json!({"token": entry.token}));
+    set(config, "clusters", entry.cluster, "cluster", &cluster);
+    set(config, "users", entry.name, "user", &json!({"token": entry.token}));
     let context = json!({"cluster": entry.cluster, "user": entry.name, "namespace": entry.namespace});
-    set(config, "contexts", entry.name, "context", context);
+    set(config, "contexts", entry.name, "context", &context);
     config["current-context"] = entry.name.into();
 }
 
-fn set(config: &mut Value, list: &str, name: &str, field: &str, content: Value) {
+fn set(config: &mut Value, list: &str, name: &str, field: &str, content: &Value) {
     if !config[list].is_array() {
         config[list] = json!([]);
     }

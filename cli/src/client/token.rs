@@ -70,7 +70,9 @@ async fn list(options: &ListTokens) -> anyhow::Result<()> {
     match options.output {
         Some(output @ (Output::Json | Output::Yaml)) => print::document(&answer, output),
         Some(Output::Name) => {
-            print::text(&items.iter().map(|token| format!("token/{}\n", text(&token["id"]))).collect::<String>());
+            for token in &items {
+                print::line(&format!("token/{}", text(&token["id"])));
+            }
             Ok(())
         }
         None | Some(Output::Wide) => {

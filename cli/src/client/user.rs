@@ -25,13 +25,11 @@ pub(crate) async fn user(command: &User) -> anyhow::Result<()> {
                 json!({"apiVersion": "berth.dev/v1alpha1", "kind": "User", "metadata": {"name": name}, "spec": spec});
             session.act("POST", USERS, Some(&body)).await?;
             print::line(&format!("user/{name} created"));
-            match password {
-                Some(password) => set(&session, name, json!({"password": password})).await.map(drop),
-                None => {
-                    print::note(&format!("Nobody can sign in yet: berth user password {name}"));
-                    Ok(())
-                }
-            }
+            let Some(password) = password else {
+                print::note(&format!("Nobody can sign in yet: berth user password {name}"));
+                return Ok(());
+            };
+            set(&session, name, json!({"password": password})).await.map(drop)
         }
         User::Password(options) => change_password(options).await,
         User::Disable(somebody) => lock(somebody, true).await,
@@ -74,12 +72,12 @@ async fn change_password(options: &Password) -> anyhow::Result<()> {
     let session = Session::open(&options.connection).await?;
     let me = whoami(&session).await?;
     let name = options.name.as_ref().unwrap_or(&me);
-    let current = options.current_password_file.as_deref();
+    let current = options.current_file.as_deref();
     let mut body = json!({});
     if let Some(file) = current {
         body["current"] = password::read(Some(file), "")?.into();
     }
-    body["password"] = password::read_new(options.password_file.as_deref(), name)?.into();
+    body["password"] = password::read_new(options.new_file.as_deref(), name)?.into();
     // Only the server knows whether whoever asks may do without the present one.
     let first = set(&session, name, body.clone()).await;
     let wants_current = |error: &anyhow::Error| error.to_string().contains("current: Required value");

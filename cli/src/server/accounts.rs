@@ -33,11 +33,11 @@ pub(crate) fn provider(options: &args::Oidc, clock: &Clock) -> anyhow::Result<Op
 }
 
 fn provider_settings(options: &args::Oidc) -> anyhow::Result<Option<oidc::Settings>> {
-    let (Some(issuer), Some(client)) = (&options.oidc_issuer_url, &options.oidc_client_id) else { return Ok(None) };
-    let ca_pem = options.oidc_ca_file.as_ref().map(std::fs::read).transpose();
+    let (Some(issuer), Some(client)) = (&options.issuer_url, &options.client_id) else { return Ok(None) };
+    let ca_pem = options.ca_file.as_ref().map(std::fs::read).transpose();
     let ca_pem = ca_pem.map_err(|error| fail(Exit::Usage, format!("cannot read --oidc-ca-file: {error}")))?;
     let mut algorithms = Vec::new();
-    for name in &options.oidc_signing_algs {
+    for name in &options.signing_algs {
         let known = oidc::ALGORITHMS.iter().find(|(known, _)| known == name);
         let (_, algorithm) = known.ok_or_else(|| {
             let all: Vec<&str> = oidc::ALGORITHMS.iter().map(|(name, _)| *name).collect();
@@ -48,11 +48,11 @@ fn provider_settings(options: &args::Oidc) -> anyhow::Result<Option<oidc::Settin
     Ok(Some(oidc::Settings {
         issuer_url: issuer.clone(),
         client_id: client.clone(),
-        username_claim: options.oidc_username_claim.clone(),
+        username_claim: options.username_claim.clone(),
         username_prefix: username_prefix(options, issuer),
-        groups_claim: options.oidc_groups_claim.clone(),
-        groups_prefix: options.oidc_groups_prefix.clone(),
-        required_claims: options.oidc_required_claim.clone(),
+        groups_claim: options.groups_claim.clone(),
+        groups_prefix: options.groups_prefix.clone(),
+        required_claims: options.required_claim.clone(),
         ca_pem,
         algorithms,
     }))
@@ -60,10 +60,10 @@ fn provider_settings(options: &args::Oidc) -> anyhow::Result<Option<oidc::Settin
 
 /// As kube-apiserver does: what a provider calls its users is its own affair, but for their addresses.
 fn username_prefix(options: &args::Oidc, issuer: &str) -> String {
-    match options.oidc_username_prefix.as_deref() {
+    match options.username_prefix.as_deref() {
         Some("-") => String::new(),
         Some(prefix) => prefix.to_owned(),
-        None if options.oidc_username_claim == "email" => String::new(),
+        None if options.username_claim == "email" => String::new(),
         None => format!("{issuer}#"),
     }
 }
@@ -74,10 +74,10 @@ mod tests {
 
     fn options(change: impl FnOnce(&mut args::Oidc)) -> args::Oidc {
         let mut options = args::Oidc {
-            oidc_issuer_url: Some("https://id.example.com".to_owned()),
-            oidc_client_id: Some("berth".to_owned()),
-            oidc_username_claim: "sub".to_owned(),
-            oidc_signing_algs: vec!["RS256".to_owned(), "ES256".to_owned()],
+            issuer_url: Some("https://id.example.com".to_owned()),
+            client_id: Some("berth".to_owned()),
+            username_claim: "sub".to_owned(),
+            signing_algs: vec!["RS256".to_owned(), "ES256".to_owned()],
             ..args::Oidc::default()
         };
         change(&mut options);
@@ -89,9 +89,9 @@ mod tests {
         let prefix =
             |change: fn(&mut args::Oidc)| provider_settings(&options(change)).unwrap().unwrap().username_prefix;
         assert_eq!(prefix(|_| {}), "https://id.example.com#");
-        assert_eq!(prefix(|options| options.oidc_username_claim = "email".to_owned()), "");
-        assert_eq!(prefix(|options| options.oidc_username_prefix = Some("-".to_owned())), "");
-        assert_eq!(prefix(|options| options.oidc_username_prefix = Some("x:".to_owned())), "x:");
+        assert_eq!(prefix(|options| options.username_claim = "email".to_owned()), "");
+        assert_eq!(prefix(|options| options.username_prefix = Some("-".to_owned())), "");
+        assert_eq!(prefix(|options| options.username_prefix = Some("x:".to_owned())), "x:");
     }
 
     #[test]
@@ -103,13 +103,13 @@ mod tests {
         };
         for algorithm in ["none", "HS256", "rs256", ""] {
             let mut options = options(|_| {});
-            options.oidc_signing_algs = vec![algorithm.to_owned()];
+            options.signing_algs = vec![algorithm.to_owned()];
             assert!(provider(&options, &Clock::system()).is_err(), "{algorithm}");
         }
-        assert!(refused(|options| options.oidc_issuer_url = Some("http://id.example.com".into())).contains("https://"));
-        assert!(refused(|options| options.oidc_username_prefix = Some("system:".into())).contains("reserved"));
-        assert!(refused(|options| options.oidc_groups_prefix = "system:x".into()).contains("reserved"));
-        assert!(refused(|options| options.oidc_ca_file = Some("/nonexistent".into())).contains("--oidc-ca-file"));
+        assert!(refused(|options| options.issuer_url = Some("http://id.example.com".into())).contains("https://"));
+        assert!(refused(|options| options.username_prefix = Some("system:".into())).contains("reserved"));
+        assert!(refused(|options| options.groups_prefix = "system:x".into()).contains("reserved"));
+        assert!(refused(|options| options.ca_file = Some("/nonexistent".into())).contains("--oidc-ca-file"));
         assert!(provider(&args::Oidc::default(), &Clock::system()).unwrap().is_none());
     }
 }

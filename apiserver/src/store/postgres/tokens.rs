@@ -5,13 +5,16 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::super::error::BackendError;
-use super::super::tokens::{Bond, Purpose, Token, TokenHash};
+use super::super::tokens::{Bond, Ended, Purpose, Token, TokenHash};
 use super::read::{integer, time};
 use super::{failed, within};
 
 /// The columns, in the order in which they are read and bound.
 const COLUMNS: &str = "id, hash, user_name, groups_json, created, expires, description, revoked, purpose, user_uid, epoch, \
                        scope_json, last_used";
+
+/// What [`Ended`] means.
+const ENDED: &str = "revoked < $1 OR expires < $1 OR (purpose = 'session' AND (revoked < $2 OR expires < $2))";
 
 /// Counts a change, so that the other servers read the tokens.
 const COUNT: &str = "UPDATE store_meta SET tokens_version = tokens_version + 1 WHERE id = 1 RETURNING tokens_version";
@@ -54,10 +57,11 @@ pub(super) async fn touch(connection: &mut PgConnection, id: &str, at: Timestamp
     row.and_then(|row| row.try_get(0)).map_err(failed("cannot note that a token is used"))
 }
 
-/// Removes those that ended before then.
-pub(super) async fn remove(connection: &mut PgConnection, before: Timestamp) -> Result<i64, BackendError> {
-    let sql = format!("WITH gone AS (DELETE FROM paas_api_tokens WHERE revoked < $1 OR expires < $1) {COUNT}");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(before.as_microsecond());
+/// Removes those that have ended.
+pub(super) async fn remove(connection: &mut PgConnection, ended: Ended) -> Result<i64, BackendError> {
+    let sql = format!("WITH gone AS (DELETE FROM paas_api_tokens WHERE {ENDED}) {COUNT}");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(ended.before.as_microsecond());
+    let query = query.bind(ended.sessions_before.as_microsecond());
     let row = within(query.fetch_one(connection)).await?;
     row.and_then(|row| row.try_get(0)).map_err(failed("cannot remove old tokens"))
 }

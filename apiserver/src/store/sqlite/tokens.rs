@@ -5,12 +5,15 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::super::error::BackendError;
-use super::super::tokens::{Bond, Purpose, Token, TokenHash};
+use super::super::tokens::{Bond, Ended, Purpose, Token, TokenHash};
 use super::{failed, integer, time};
 
 /// The columns, in the order in which they are read and bound.
 const COLUMNS: &str = "id, hash, user_name, groups_json, created, expires, description, revoked, purpose, user_uid, epoch, \
                        scope_json, last_used";
+
+/// What [`Ended`] means.
+const ENDED: &str = "revoked < $1 OR expires < $1 OR (purpose = 'session' AND (revoked < $2 OR expires < $2))";
 
 /// Inserts or changes one.
 pub(super) async fn save(connection: &mut SqliteConnection, token: &Token) -> Result<(), BackendError> {
@@ -49,10 +52,11 @@ pub(super) async fn touch(connection: &mut SqliteConnection, id: &str, at: Times
     Ok(())
 }
 
-/// Removes those that ended before then.
-pub(super) async fn remove(connection: &mut SqliteConnection, before: Timestamp) -> Result<(), BackendError> {
-    let query = sqlx::query("DELETE FROM paas_api_tokens WHERE revoked < $1 OR expires < $1");
-    query.bind(before.as_microsecond()).execute(connection).await.map_err(failed("cannot remove old tokens"))?;
+/// Removes those that have ended.
+pub(super) async fn remove(connection: &mut SqliteConnection, ended: Ended) -> Result<(), BackendError> {
+    let query = sqlx::query(AssertSqlSafe(format!("DELETE FROM paas_api_tokens WHERE {ENDED}")));
+    let query = query.bind(ended.before.as_microsecond()).bind(ended.sessions_before.as_microsecond());
+    query.execute(connection).await.map_err(failed("cannot remove old tokens"))?;
     Ok(())
 }
 

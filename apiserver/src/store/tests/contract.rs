@@ -28,6 +28,7 @@ on_each_backend! {
     a_shortened_log_keeps_the_objects_and_expires_the_past
     objects_expire_as_ordinary_removals
     tokens_are_found_by_their_secret_until_they_end
+    tokens_that_ended_are_forgotten_and_a_revoked_one_stays_so
     the_audit_log_has_what_was_committed_and_nothing_else
     dependents_are_those_that_name_the_owner
     a_closed_store_refuses_writes_and_can_be_read
@@ -434,6 +435,45 @@ async fn objects_expire_as_ordinary_removals(bed: Bed) {
     let removed = take(&mut watch, 1).await;
     assert_eq!((removed[0].change, &*removed[0].object.name), (Change::Deleted, "old"));
     assert!(store.get(&event("renewed")).is_some() && store.get(&thing("a", "for-ever")).is_some());
+}
+
+async fn tokens_that_ended_are_forgotten_and_a_revoked_one_stays_so(bed: Bed) {
+    let settings = settings();
+    let clock = settings.clock.clone();
+    let store = bed.open_with(settings.clone()).await;
+    let tokens = store.tokens();
+    let scope = crate::auth::Scope { namespaces: vec!["a".into()], ..crate::auth::Scope::default() };
+    let bond = Bond { uid: "1".into(), epoch: "2".into() };
+    let new = |purpose| NewToken { user: "ann".into(), purpose, bond: bond.clone(), ..NewToken::default() };
+    let (_, session) = tokens.create(new(Purpose::Session)).await.unwrap();
+    let (secret, token) = tokens.create(NewToken { scope: Some(scope.clone()), ..new(Purpose::Token) }).await.unwrap();
+    let (_, standing) = tokens.create(new(Purpose::Standing)).await.unwrap();
+    clock.advance(Duration::from_secs(1));
+    let used = clock.now();
+    tokens.touch(&token);
+    tokens.revoke(&session.id).await.unwrap();
+    // What was on its way when it was revoked changes nothing of that.
+    tokens.touch(&session);
+    clock.advance(Duration::from_secs(1));
+    let minute = Duration::from_mins(1);
+    let ended = |before, sessions_before| Ended { before, sessions_before };
+    tokens.forget(ended(used - minute, used)).await.unwrap();
+    assert_eq!(tokens.by_id(&session.id).unwrap().revoked, Some(used), "it ended then, and not before");
+    let known = tokens.find(&secret).unwrap();
+    assert_eq!((known.last_used, known.scope.as_deref(), &known.bond), (Some(used), Some(&scope), &bond));
+    let before = tokens.list();
+    store.close().await.unwrap();
+    drop((store, tokens));
+    let store = bed.open_with(settings).await;
+    let tokens = store.tokens();
+    assert_eq!(tokens.list(), before, "all of it is kept");
+    assert!(tokens.by_id(&session.id).unwrap().revoked.is_some());
+    tokens.forget(ended(used - minute, clock.now())).await.unwrap();
+    assert!(tokens.by_id(&session.id).is_none() && tokens.by_id(&token.id).is_some());
+    tokens.revoke(&token.id).await.unwrap();
+    clock.advance(minute);
+    tokens.forget(ended(clock.now(), used)).await.unwrap();
+    assert_eq!(tokens.list(), [standing]);
 }
 
 async fn tokens_are_found_by_their_secret_until_they_end(bed: Bed) {

@@ -1,5 +1,6 @@
 //! The command line: every command, option and environment variable there is.
 
+mod keys;
 mod limits;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use keys::{Keys, MasterKey, Rotate};
 pub(crate) use limits::Limits;
 
 /// Berth runs applications: describe them in YAML, and it builds, places, runs and routes them.
@@ -76,6 +78,9 @@ pub(crate) enum Command {
     /// People and programs that use a server
     #[command(subcommand)]
     User(User),
+    /// The master keys that Secrets are sealed with in the store
+    #[command(subcommand)]
+    Keys(Keys),
     /// The server's database, while no server runs
     #[command(subcommand)]
     Store(Store),
@@ -182,6 +187,8 @@ pub(crate) struct Server {
     /// What is logged: error, warn, info, debug, trace, or a filter such as `info,controller=debug`
     #[arg(long, env = "BERTH_LOG", value_name = "LEVEL", default_value = "info")]
     pub(crate) log: String,
+    #[command(flatten)]
+    pub(crate) master_key: MasterKey,
     #[command(flatten)]
     pub(crate) limits: Limits,
 }

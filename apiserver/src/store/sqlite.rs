@@ -6,6 +6,7 @@
 
 mod audit;
 mod checkpoint;
+mod keys;
 mod statements;
 
 use std::path::{Path, PathBuf};
@@ -23,11 +24,14 @@ use tokio::sync::mpsc;
 use self::checkpoint::Checkpointer;
 use self::statements::{Statement, Statements};
 use super::audit::{AuditLine, AuditReader};
-use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, StoredObject, stopped};
+use super::backend::{
+    Backend, Batch, BodyRow, Compaction, KnownKey, Loaded, Portion, StoredChange, StoredObject, stopped,
+};
 use super::column;
 use super::error::BackendError;
 use super::event::Change;
 use super::object::{KindId, Table};
+use super::seal::Shelf;
 use super::tokens::{Token, TokenHash};
 
 /// Prepared statements that are kept: those of some twenty busy tables.
@@ -138,6 +142,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "roles", include_str!("../../../migrations/sqlite/0002_roles.sql")),
     (3, "quotas", include_str!("../../../migrations/sqlite/0003_quotas.sql")),
     (4, "audit", include_str!("../../../migrations/sqlite/0004_audit.sql")),
+    (5, "keys", include_str!("../../../migrations/sqlite/0005_keys.sql")),
 ];
 
 fn migrator() -> Migrator {
@@ -263,6 +268,30 @@ impl Backend for Sqlite {
 
     fn audit_reader(&self) -> Arc<dyn AuditReader> {
         Arc::new(audit::Reader::new(self.options.clone()))
+    }
+
+    async fn master_keys(&mut self) -> Result<Vec<KnownKey>, BackendError> {
+        keys::known(self.writer().await?).await
+    }
+
+    async fn save_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        keys::save(self.writer().await?, key).await
+    }
+
+    async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
+        keys::forget(self.writer().await?, id).await
+    }
+
+    async fn bodies(&mut self, shelf: &Shelf, after: Option<&BodyRow>) -> Result<Vec<BodyRow>, BackendError> {
+        keys::read(self.writer().await?, shelf, after).await
+    }
+
+    async fn replace_bodies(&mut self, shelf: &Shelf, rows: &[(BodyRow, BodyRow)]) -> Result<(), BackendError> {
+        keys::replace(self.writer().await?, shelf, rows).await
+    }
+
+    async fn scrub(&mut self, _shelves: &[Shelf]) -> Result<(), BackendError> {
+        keys::scrub(self.writer().await?).await
     }
 
     async fn close(&mut self) -> Result<(), BackendError> {

@@ -8,4 +8,5 @@ mod docs;
 mod help;
 mod lifecycle;
 mod replicas;
+mod sealing;
 mod tenants;

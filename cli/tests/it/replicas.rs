@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says its seed")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,8 +67,24 @@ impl Random {
     }
 }
 
+/// Starts one of the servers of a database, with the master key that all of them have.
 fn start(folder: &Path, port: u16, database: &Database) -> Server {
-    Server::spawn_with(folder, port, &[("BERTH_DATABASE_URL", database.url())])
+    let shared = folder.parent().unwrap().join("shared.key");
+    if !shared.exists() {
+        // The first server of all has made one, or else the first of these.
+        let own = folder.join("master.key");
+        let key = std::fs::read(own).unwrap_or_else(|_none| made_key());
+        std::fs::write(&shared, key).unwrap();
+        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let environment = [("BERTH_DATABASE_URL", database.url()), ("BERTH_MASTER_KEY_FILE", shared.to_str().unwrap())];
+    Server::spawn_with(folder, port, &environment)
+}
+
+fn made_key() -> Vec<u8> {
+    let mut command = program();
+    command.args(["keys", "new"]);
+    run(command, "").stdout.into_bytes()
 }
 
 async fn client(kubeconfig: PathBuf) -> Client {
@@ -457,6 +474,7 @@ fn everything_moves_to_postgres_and_back() {
     // With the authority and the kubeconfig, as a restored folder has them.
     std::fs::rename(before.join("pki"), after.join("pki")).unwrap();
     std::fs::rename(before.join("admin.kubeconfig"), after.join("admin.kubeconfig")).unwrap();
+    std::fs::rename(before.join("master.key"), after.join("master.key")).unwrap();
     let server = Server::start(&after, port);
     assert_eq!(get(&server), written);
 }

@@ -116,6 +116,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "roles", include_str!("../../../../migrations/postgres/0002_roles.sql")),
     (3, "quotas", include_str!("../../../../migrations/postgres/0003_quotas.sql")),
     (4, "audit", include_str!("../../../../migrations/postgres/0004_audit.sql")),
+    (5, "keys", include_str!("../../../../migrations/postgres/0005_keys.sql")),
 ];
 
 fn migrator() -> Migrator {

@@ -1,5 +1,6 @@
 //! The command line: every command, option and environment variable there is.
 
+mod backup;
 mod keys;
 mod limits;
 
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use backup::{Backup, Create, Restore, Verify};
 pub(crate) use keys::{Keys, MasterKey, Rotate};
 pub(crate) use limits::Limits;
 
@@ -81,6 +83,9 @@ pub(crate) enum Command {
     /// The master keys that Secrets are sealed with in the store
     #[command(subcommand)]
     Keys(Keys),
+    /// Copies of a server's store and authority
+    #[command(subcommand)]
+    Backup(Backup),
     /// The server's database, while no server runs
     #[command(subcommand)]
     Store(Store),

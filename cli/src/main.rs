@@ -79,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Audit(options) => client::audit(&options).await,
         Command::Node(command) => client::node(&command).await,
         Command::User(User::Certificate(options)) => server::user::certificate(&options),
+        Command::Backup(command) => server::backup(&command).await,
         Command::Keys(command) => client::keys(&command).await,
         Command::Store(Store::Migrate(options)) => server::migrate(&options).await,
         Command::Git(Git::Serve { root, listen }) => git_server::serve(&root, listen, signals::shutdown()?).await,

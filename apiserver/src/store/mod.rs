@@ -14,6 +14,7 @@ mod backend;
 mod body;
 mod cache;
 mod column;
+mod copy;
 mod error;
 mod event;
 mod load;
@@ -49,6 +50,7 @@ pub use self::backend::{
     Backend, Batch, BodyRow, Changes, Compaction, Final, KnownKey, Loaded, MadeState, News, Portion, StoredChange,
     StoredObject,
 };
+pub use self::copy::{begin_anew, check_sqlite, copy_sqlite};
 pub use self::error::{BackendError, Error, Evicted, Expired, Stale};
 pub use self::event::{Change, Event};
 pub use self::maintenance::LogLimits;
@@ -61,7 +63,7 @@ pub use self::seal::{KeyRing, MasterKey, Rewrapped, SealError, Shelf};
 pub use self::snapshot::Snapshot;
 pub use self::sqlite::Sqlite;
 pub use self::tokens::{NewToken, Token, TokenHash, Tokens};
-pub use self::transfer::{Direction, Moved, transfer};
+pub use self::transfer::{Direction, Moved, export, transfer};
 pub use self::watch::Watch;
 
 use self::body::Draft;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod authority;
+mod backup;
 mod database;
 mod election;
 pub(crate) mod keys;
@@ -40,6 +41,7 @@ use crate::args;
 use crate::failure::{Exit, fail};
 use crate::signals;
 
+pub(crate) use backup::backup;
 pub(crate) use logging::start as start_logging;
 pub(crate) use migrate::migrate;
 

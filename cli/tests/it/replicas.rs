@@ -29,14 +29,14 @@ const WATCHERS: usize = 3;
 const TIME: Duration = Duration::from_secs(8);
 
 /// A database of one test in the tests' cluster.
-struct Database(String);
+pub(crate) struct Database(String);
 
 impl Database {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(script(&["create"]))
     }
 
-    fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.0
     }
 }

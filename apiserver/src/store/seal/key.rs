@@ -137,7 +137,12 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a str,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    /// Of a file: no table has such a name.
+    fn of_file(name: &'a str) -> Self {
+        Self { table: "file:", namespace: "", name }
+    }
+
     fn aad(&self) -> Aad<Vec<u8>> {
         // None of them can have a control character.
         Aad::from([self.table, self.namespace, self.name].join("\0").into_bytes())
@@ -219,6 +224,16 @@ impl KeyRing {
         let opened = cipher.open_in_place(nonce, place.aad(), rest).map_err(|_unspecified| place.forged())?;
         let length = opened.len();
         Ok(Bytes::from(sealed).slice(NONCE_LEN..NONCE_LEN + length))
+    }
+
+    /// Seals a file that is kept outside of the store, under its name.
+    pub fn seal_file(&self, name: &str, content: &[u8]) -> Result<String, SealError> {
+        self.seal(&Place::of_file(name), content)
+    }
+
+    /// What [`KeyRing::seal_file`] sealed under that name.
+    pub fn open_file(&self, name: &str, text: &str) -> Result<Bytes, SealError> {
+        self.open(&Place::of_file(name), text)
     }
 
     /// The same body with its data key wrapped by the first master key, or nothing if it is already.

@@ -111,6 +111,10 @@ impl Server {
         assert!(Command::new("kill").args([which, &self.child.id().to_string()]).status().unwrap().success());
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;

@@ -8,7 +8,7 @@
 //! never used again: what it was about to commit is looked up on another one ([`Postgres::settle`]).
 
 mod audit;
-mod connect;
+pub(super) mod connect;
 mod follow;
 mod keys;
 mod read;

@@ -8,6 +8,7 @@ mod proxy;
 mod replicas;
 mod seal;
 mod sqlite;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -348,7 +348,7 @@ pub fn validate(kind: &Kind, schema: &Schema, new: &Value, old: Option<&Value>) 
     {
         errors.extend(validate(new, old));
     }
-    let length = serde_json::to_string(new).map_or(0, |text| text.len());
+    let length = length(new);
     if length > OBJECT_BYTES_MAX {
         errors.push(FieldError {
             field: String::new(),
@@ -357,6 +357,25 @@ pub fn validate(kind: &Kind, schema: &Schema, new: &Value, old: Option<&Value>) 
         });
     }
     errors
+}
+
+/// How long an object is as JSON, without making it.
+fn length(object: &Value) -> usize {
+    struct Length(usize);
+    impl std::io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    // Counting cannot fail, and a tree has nothing that JSON cannot say.
+    serde_json::to_writer(&mut length, object).ok();
+    length.0
 }
 
 /// What to do about unknown and duplicate fields: an error for strict requests, else the warnings to send.

@@ -73,6 +73,7 @@ fn base(group: &str, version: &str, kind: &str, plural: &str, scope: Scope, mut 
         decode_protobuf: None,
         retention_seconds: None,
         sensitive: false,
+        sealed: false,
         streams: false,
         view_of: None,
     }

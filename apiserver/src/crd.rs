@@ -64,6 +64,7 @@ impl Kind {
             decode_protobuf: None,
             retention_seconds: None,
             sensitive: false,
+            sealed: false,
             streams: false,
             view_of: None,
         })

@@ -54,6 +54,7 @@ pub fn kind() -> Kind {
         decode_protobuf: None,
         retention_seconds: None,
         sensitive: false,
+        sealed: false,
         streams: false,
         view_of: None,
     }

@@ -168,6 +168,8 @@ pub struct Kind {
     pub retention_seconds: Option<u32>,
     /// Names of fields whose values are never logged, compared in errors or shown in audit records.
     pub sensitive: bool,
+    /// Whether its objects are sealed in the database.
+    pub sealed: bool,
     /// Whether its objects are running programs with `log`, `exec`, `attach` and `portforward`, which
     /// [`Builder::streams`](crate::Builder::streams) leads to.
     pub streams: bool,

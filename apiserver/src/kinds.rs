@@ -81,6 +81,7 @@ impl Kinds {
                 name: kind.table.clone(),
                 retention_seconds: kind.retention_seconds,
                 selectable_fields: kind.selectable_fields.clone(),
+                sealed: kind.sealed,
             })
             .collect()
     }

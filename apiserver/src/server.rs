@@ -305,6 +305,11 @@ impl Server {
         crate::auth::allows(&*self.state.authorizer, identity, attributes).await
     }
 
+    /// Notes in the audit log what somebody did by a route of another crate that is no write of an object.
+    pub fn note_action(&self, identity: &Identity, method: &http::Method, path: &str, answer: http::StatusCode) {
+        crate::audit::note_path(&self.state, identity, &method.as_str().to_lowercase(), path, answer.as_u16());
+    }
+
     /// The kinds served.
     pub fn kinds(&self) -> &Kinds {
         &self.state.kinds

@@ -77,8 +77,10 @@ pub(crate) async fn create_object(
     problems: Vec<String>,
     owners: &Owners,
 ) -> Result<Written, Error> {
-    let generated = admission::text(&object, "name").is_empty();
-    let mut attempts = if generated { NAMES_MAX } else { 1 };
+    if !admission::text(&object, "name").is_empty() {
+        return create_once(context, object, problems, owners).await;
+    }
+    let mut attempts = NAMES_MAX;
     loop {
         attempts -= 1;
         match create_once(context, object.clone(), problems.clone(), owners).await {

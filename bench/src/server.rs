@@ -71,6 +71,11 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one on a folder, which may hold what an earlier one left, and waits until it is ready.
     pub(crate) async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+        Self::start_on(program, folder, None).await
+    }
+
+    /// The same, with the store in that database.
+    pub(crate) async fn start_on(program: &Path, folder: &Path, database: Option<&str>) -> anyhow::Result<Self> {
         let data: PathBuf = folder.join("data");
         std::fs::create_dir_all(folder)?;
         let kubeconfig = data.join("admin.kubeconfig");
@@ -81,6 +86,8 @@ impl Server {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?)).to_string();
         let data = data.to_string_lossy().into_owned();
         let arguments = ["server", "--data", &data, "--listen", &listen, "--log", "warn"];
+        let stored = database.map(|url| ["--database-url", url]);
+        let arguments = arguments.into_iter().chain(stored.into_iter().flatten());
         let started = Instant::now();
         let mut process = Process::start(program, arguments, &folder.join("server.log"))?;
         let deadline = started + Duration::from_secs(START_SECONDS_MAX);
@@ -97,7 +104,12 @@ impl Server {
 
     /// Starts one on an empty folder, with the namespace of the benchmark.
     pub(crate) async fn fresh(program: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let server = Self::start(program, folder).await?;
+        Self::fresh_on(program, folder, None).await
+    }
+
+    /// The same, with the store in that database.
+    pub(crate) async fn fresh_on(program: &Path, folder: &Path, database: Option<&str>) -> anyhow::Result<Self> {
+        let server = Self::start_on(program, folder, database).await?;
         create_namespace(&mut server.access.connect().await?, "bench").await?;
         Ok(server)
     }

@@ -1,6 +1,8 @@
 //! The command line: every command, option and environment variable there is.
 
 mod accounts;
+mod backup;
+mod keys;
 mod limits;
 mod oidc;
 
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use accounts::{CreateToken, ListTokens, Login, Logout, Password, Somebody, Token, User};
+pub(crate) use backup::{Backup, Create, Restore, Verify};
+pub(crate) use keys::{Keys, MasterKey, Rotate};
 pub(crate) use limits::Limits;
 pub(crate) use oidc::Oidc;
 
@@ -87,6 +91,12 @@ pub(crate) enum Command {
     /// Tokens for programs that act for you
     #[command(subcommand)]
     Token(Token),
+    /// The master keys that Secrets are sealed with in the store
+    #[command(subcommand)]
+    Keys(Keys),
+    /// Copies of a server's store and authority
+    #[command(subcommand)]
+    Backup(Backup),
     /// The server's database, while no server runs
     #[command(subcommand)]
     Store(Store),
@@ -195,6 +205,8 @@ pub(crate) struct Server {
     pub(crate) log: String,
     #[command(flatten)]
     pub(crate) oidc: Oidc,
+    #[command(flatten)]
+    pub(crate) master_key: MasterKey,
     #[command(flatten)]
     pub(crate) limits: Limits,
 }

@@ -83,6 +83,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::User(User::Certificate(options)) => server::user::certificate(&options),
         Command::User(command) => client::user(&command).await,
         Command::Token(command) => client::token(&command).await,
+        Command::Backup(command) => server::backup(&command).await,
+        Command::Keys(command) => client::keys(&command).await,
         Command::Store(Store::Migrate(options)) => server::migrate(&options).await,
         Command::Git(Git::Serve { root, listen }) => git_server::serve(&root, listen, signals::shutdown()?).await,
         Command::Completion { shell } => {

@@ -70,6 +70,8 @@ pub struct KindEntry {
     pub noun: &'static str,
     /// The SQL table of the kind's objects in the embedded store.
     pub table: &'static str,
+    /// Whether the objects are sealed in the store: their environment variables may be passwords.
+    pub sealed: bool,
     /// The definition that is served, written to `crds/<noun>.yaml` and installed on a real cluster.
     pub crd: fn() -> CustomResourceDefinition,
     /// Checks what the schema cannot say: the new object, as JSON.
@@ -78,19 +80,38 @@ pub struct KindEntry {
 
 /// The table of kinds.
 pub const KINDS: &[KindEntry] = &[
-    KindEntry { noun: "plan", table: "paas_plans", crd: Plan::crd, validate: plan::validate_json },
-    KindEntry { noun: "runtime", table: "paas_runtimes", crd: Runtime::crd, validate: runtime::validate_json },
-    KindEntry { noun: "node", table: "paas_nodes", crd: Node::crd, validate: node::validate_json },
+    KindEntry { noun: "plan", table: "paas_plans", sealed: false, crd: Plan::crd, validate: plan::validate_json },
+    KindEntry {
+        noun: "runtime",
+        table: "paas_runtimes",
+        sealed: false,
+        crd: Runtime::crd,
+        validate: runtime::validate_json,
+    },
+    KindEntry { noun: "node", table: "paas_nodes", sealed: false, crd: Node::crd, validate: node::validate_json },
     KindEntry {
         noun: "application",
         table: "paas_applications",
+        sealed: true,
         crd: Application::crd,
         validate: application::validate_json,
     },
-    KindEntry { noun: "build", table: "paas_builds", crd: Build::crd, validate: build::validate_json },
-    KindEntry { noun: "release", table: "paas_releases", crd: Release::crd, validate: release::validate_json },
-    KindEntry { noun: "instance", table: "paas_instances", crd: Instance::crd, validate: instance::validate_json },
-    KindEntry { noun: "user", table: "paas_users", crd: User::crd, validate: user::validate_json },
+    KindEntry { noun: "build", table: "paas_builds", sealed: false, crd: Build::crd, validate: build::validate_json },
+    KindEntry {
+        noun: "release",
+        table: "paas_releases",
+        sealed: true,
+        crd: Release::crd,
+        validate: release::validate_json,
+    },
+    KindEntry {
+        noun: "instance",
+        table: "paas_instances",
+        sealed: true,
+        crd: Instance::crd,
+        validate: instance::validate_json,
+    },
+    KindEntry { noun: "user", table: "paas_users", sealed: false, crd: User::crd, validate: user::validate_json },
 ];
 
 impl KindEntry {

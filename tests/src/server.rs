@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
-use crate::{berth, root, until, within};
+use crate::{Postgres, berth, until, within};
 
 /// Where a server keeps its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,29 +23,15 @@ pub struct Server {
     folder: tempfile::TempDir,
     process: Child,
     address: String,
-    /// The address of the database that was made for it.
-    made: Option<String>,
+    /// The database that was made for it.
+    _made: Option<Postgres>,
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // It may have ended already; then there is nothing to kill.
         drop(self.process.start_kill());
-        if let Some(made) = self.made.take()
-            && let Err(error) = postgres(&["drop", &made])
-        {
-            eprintln!("a database is left behind: {error:#}");
-        }
     }
-}
-
-/// Runs `scripts/postgres`.
-fn postgres(arguments: &[&str]) -> anyhow::Result<String> {
-    let output = std::process::Command::new(root().join("scripts/postgres")).args(arguments).output()?;
-    if !output.status.success() {
-        bail!("scripts/postgres {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 impl Server {
@@ -59,13 +45,13 @@ impl Server {
         command.args(["server", "--data"]).arg(folder.path().join("data")).args(["--listen", &address]).args(options);
         let made = match database {
             Database::Sqlite => None,
-            Database::Postgres => Some(postgres(&["create"])?),
+            Database::Postgres => Some(Postgres::new()?),
         };
         if let Some(made) = &made {
-            command.env("BERTH_DATABASE_URL", made);
+            command.env("BERTH_DATABASE_URL", made.url());
         }
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
-        let server = Self { folder, process: process.context("cannot run berth server")?, address, made };
+        let server = Self { folder, process: process.context("cannot run berth server")?, address, _made: made };
         // What it says of itself needs no trust: everything else is asked with the certificate of its kubeconfig.
         let client = reqwest::Client::builder().danger_accept_invalid_certs(true).no_proxy().build()?;
         let url = server.url("/readyz");

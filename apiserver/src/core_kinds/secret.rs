@@ -45,6 +45,7 @@ pub fn secret() -> Kind {
         validate: Some(Arc::new(validate)),
         decode_protobuf: Some(crate::protobuf::secret),
         sensitive: true,
+        sealed: true,
         ..base("", "v1", "Secret", "secrets", Scope::Namespaced, schema)
     }
 }

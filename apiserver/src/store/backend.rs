@@ -15,6 +15,7 @@ use super::error::BackendError;
 use super::event::{Change, Event};
 use super::object::{KindId, Object, Table};
 use super::postgres::Follower;
+use super::seal::Shelf;
 use super::tokens::{Ended, Token};
 
 /// A database that the store lives in. Only the store's writer task calls it, one call at a time.
@@ -78,6 +79,44 @@ pub trait Backend: Send + 'static {
         ready(Ok(News::none(revision)))
     }
 
+    /// The master keys that what is stored may be sealed with.
+    fn master_keys(&mut self) -> impl Future<Output = Result<Vec<KnownKey>, BackendError>> + Send {
+        ready(Ok(Vec::new()))
+    }
+
+    /// Inserts or replaces one of them.
+    fn save_master_key(&mut self, _key: &KnownKey) -> impl Future<Output = Result<(), BackendError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Removes one of them.
+    fn forget_master_key(&mut self, _id: &str) -> impl Future<Output = Result<(), BackendError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Some rows with bodies, those behind `after` in their order; none behind the last.
+    fn bodies(
+        &mut self,
+        _shelf: &Shelf,
+        _after: Option<&BodyRow>,
+    ) -> impl Future<Output = Result<Vec<BodyRow>, BackendError>> + Send {
+        ready(Ok(Vec::new()))
+    }
+
+    /// Replaces the bodies of rows by those of others, as far as they still are what was read.
+    fn replace_bodies(
+        &mut self,
+        _shelf: &Shelf,
+        _rows: &[(BodyRow, BodyRow)],
+    ) -> impl Future<Output = Result<(), BackendError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Makes sure that nothing is left in the database's files of what was replaced.
+    fn scrub(&mut self, _shelves: &[Shelf]) -> impl Future<Output = Result<(), BackendError>> + Send {
+        ready(Ok(()))
+    }
+
     /// What hears of others' commits, if there are others.
     fn follower(&self) -> Option<Follower> {
         None
@@ -97,6 +136,32 @@ pub struct Batch {
     pub finals: Vec<Final>,
     /// What is noted of it in the audit log.
     pub audit: Vec<Arc<AuditLine>>,
+}
+
+/// A master key that something may be sealed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownKey {
+    /// [`MasterKey::id`](super::MasterKey::id).
+    pub id: String,
+    /// When it was first used.
+    pub created: Timestamp,
+    /// Whether everything that is to be sealed is, with this key or another one.
+    pub complete: bool,
+}
+
+/// A row with bodies, as they stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyRow {
+    /// The revision of a change; 0 for the present state of an object.
+    pub revision: u64,
+    /// The kind's table.
+    pub table: String,
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+    /// The bodies: one of an object, `last` and `previous` of a change.
+    pub bodies: Vec<Option<String>>,
 }
 
 /// What a batch leaves of one object.

@@ -100,6 +100,9 @@ pub enum BackendError {
     /// The connection was lost during a commit, and nobody could say in time what became of it.
     #[error("the connection to the database was lost while this was written: look before it is written again")]
     Unknown,
+    /// The master key is not the right one, or what it sealed was changed.
+    #[error(transparent)]
+    Seal(#[from] super::seal::SealError),
     /// A fault that a test asked for.
     #[error("injected fault")]
     Injected,

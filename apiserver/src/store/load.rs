@@ -52,6 +52,7 @@ impl Shared {
             metrics,
             ring: settings.ring,
             log: settings.log,
+            keys: settings.keys,
             compacted: AtomicU64::new(rest.compacted),
             upkeep: AtomicBool::new(true),
             audit: backend.audit_reader(),

@@ -14,6 +14,7 @@ mod backend;
 mod body;
 mod cache;
 mod column;
+mod copy;
 mod error;
 mod event;
 mod load;
@@ -26,6 +27,7 @@ mod pairs;
 mod postgres;
 mod replica;
 mod ring;
+mod seal;
 mod snapshot;
 mod sqlite;
 #[cfg(test)]
@@ -45,8 +47,10 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::audit::{AuditEntry, AuditLine, AuditQuery, AuditReader};
 pub use self::backend::{
-    Backend, Batch, Changes, Compaction, Final, Loaded, MadeState, News, Portion, StoredChange, StoredObject,
+    Backend, Batch, BodyRow, Changes, Compaction, Final, KnownKey, Loaded, MadeState, News, Portion, StoredChange,
+    StoredObject,
 };
+pub use self::copy::{begin_anew, check_sqlite, copy_sqlite};
 pub use self::error::{BackendError, Error, Evicted, Expired, Stale};
 pub use self::event::{Change, Event};
 pub use self::maintenance::LogLimits;
@@ -55,10 +59,11 @@ pub use self::object::{Key, KindId, Meta, Object, Owner, Table};
 pub use self::pairs::Pairs;
 pub use self::postgres::{Follower, Postgres};
 pub use self::ring::RingLimits;
+pub use self::seal::{KeyRing, MasterKey, Rewrapped, SealError, Shelf};
 pub use self::snapshot::Snapshot;
 pub use self::sqlite::Sqlite;
 pub use self::tokens::{Bond, Ended, NewToken, Purpose, Token, TokenHash, Tokens};
-pub use self::transfer::{Direction, Moved, transfer};
+pub use self::transfer::{Direction, Moved, export, transfer};
 pub use self::watch::Watch;
 
 use self::body::Draft;
@@ -67,6 +72,7 @@ use self::meta::Reader;
 use self::metrics::Metrics;
 use self::pairs::Interner;
 use self::replica::Following;
+use self::seal::Sealed;
 use self::tokens::TokenCache;
 use self::writer::{Action, Content, Prepared, Request, Writer};
 use crate::clock::Clock;
@@ -113,6 +119,8 @@ pub struct Settings {
     pub ring: RingLimits,
     /// How many recent changes are kept in the database.
     pub log: LogLimits,
+    /// What sensitive bodies are sealed with in the database. Without keys they are not.
+    pub keys: Option<Arc<KeyRing>>,
 }
 
 /// A handle of an open store; clones are handles of the same. When the last one is dropped, what was asked for is
@@ -135,6 +143,7 @@ struct Shared {
     metrics: Metrics,
     ring: RingLimits,
     log: LogLimits,
+    keys: Option<Arc<KeyRing>>,
     compacted: AtomicU64,
     /// The revision of `state`, to wait for.
     reached: tokio::sync::watch::Sender<u64>,
@@ -149,8 +158,9 @@ struct Shared {
 
 impl Store {
     /// Opens the store in a database and reads it into memory. The position of a table in `tables` is its [`KindId`].
-    pub async fn open<B: Backend>(mut backend: B, tables: Vec<Table>, settings: Settings) -> Result<Self, Error> {
+    pub async fn open<B: Backend>(backend: B, tables: Vec<Table>, settings: Settings) -> Result<Self, Error> {
         let metrics = Metrics::new(&settings.registry).map_err(|error| Error::invalid(error.to_string()))?;
+        let mut backend = Sealed::open(backend, settings.keys.clone(), &tables, settings.clock.now()).await?;
         let (follower, following, start) = match backend.follower() {
             None => (None, None, None),
             Some(follower) => {

@@ -23,6 +23,8 @@ pub struct Table {
     pub retention_seconds: Option<u32>,
     /// Dotted paths whose values are kept in [`Meta::fields`].
     pub selectable_fields: Vec<String>,
+    /// Whether the bodies are sealed before they reach the database.
+    pub sealed: bool,
 }
 
 impl Table {
@@ -102,6 +104,22 @@ impl Object {
     /// the object leave the selection.
     pub fn body_with_revision(&self, revision: u64) -> Bytes {
         body::restamp(&self.body, revision)
+    }
+
+    /// The same state with what is to stand in the database in place of its body.
+    pub(super) fn with_stored_body(&self, body: Bytes) -> Self {
+        Self {
+            namespace: Arc::clone(&self.namespace),
+            name: Arc::clone(&self.name),
+            uid: Arc::clone(&self.uid),
+            revision: self.revision,
+            generation: self.generation,
+            created: self.created,
+            modified: self.modified,
+            meta: Meta { deletion_timestamp: self.meta.deletion_timestamp, ..Meta::default() },
+            line: body.clone(),
+            body,
+        }
     }
 
     /// About how many bytes of memory this state holds, for the bounds of the ring.

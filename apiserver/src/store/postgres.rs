@@ -8,8 +8,9 @@
 //! never used again: what it was about to commit is looked up on another one ([`Postgres::settle`]).
 
 mod audit;
-mod connect;
+pub(super) mod connect;
 mod follow;
+mod keys;
 mod read;
 mod statements;
 mod tokens;
@@ -28,9 +29,10 @@ use self::connect::Session;
 pub use self::follow::Follower;
 use self::statements::{Statement, Statements};
 use super::audit::{AuditLine, AuditReader};
-use super::backend::{Backend, Batch, Changes, Compaction, Loaded, News, Portion, Position};
+use super::backend::{Backend, Batch, BodyRow, Changes, Compaction, KnownKey, Loaded, News, Portion, Position};
 use super::error::BackendError;
 use super::object::Table;
+use super::seal::Shelf;
 use super::tokens::{Ended, Token};
 
 /// A transaction takes some milliseconds; one that takes this long waits for a database that is gone or stopped. More than
@@ -336,6 +338,54 @@ impl Backend for Postgres {
 
     fn audit_reader(&self) -> Arc<dyn AuditReader> {
         Arc::new(audit::Reader::new(self.options.clone()))
+    }
+
+    async fn master_keys(&mut self) -> Result<Vec<KnownKey>, BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => keys::known(connection).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
+    }
+
+    async fn save_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => keys::save(connection, key).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
+    }
+
+    async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => keys::forget(connection, id).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
+    }
+
+    async fn bodies(&mut self, shelf: &Shelf, after: Option<&BodyRow>) -> Result<Vec<BodyRow>, BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => keys::read(connection, shelf, after).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
+    }
+
+    async fn replace_bodies(&mut self, shelf: &Shelf, rows: &[(BodyRow, BodyRow)]) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => keys::replace(connection, shelf, rows).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
+    }
+
+    async fn scrub(&mut self, shelves: &[Shelf]) -> Result<(), BackendError> {
+        let result = match self.connection().await {
+            Ok(connection) => keys::scrub(connection, shelves).await,
+            Err(error) => Err(error),
+        };
+        self.tidy(result).await
     }
 
     async fn close(&mut self) -> Result<(), BackendError> {

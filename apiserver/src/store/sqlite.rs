@@ -6,6 +6,7 @@
 
 mod audit;
 mod checkpoint;
+mod keys;
 mod statements;
 mod tokens;
 
@@ -24,11 +25,14 @@ use tokio::sync::mpsc;
 use self::checkpoint::Checkpointer;
 use self::statements::{Statement, Statements};
 use super::audit::{AuditLine, AuditReader};
-use super::backend::{Backend, Batch, Compaction, Loaded, Portion, StoredChange, StoredObject, stopped};
+use super::backend::{
+    Backend, Batch, BodyRow, Compaction, KnownKey, Loaded, Portion, StoredChange, StoredObject, stopped,
+};
 use super::column;
 use super::error::BackendError;
 use super::event::Change;
 use super::object::{KindId, Table};
+use super::seal::Shelf;
 use super::tokens::{Ended, Token};
 
 /// Prepared statements that are kept: those of some twenty busy tables.
@@ -139,14 +143,21 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "roles", include_str!("../../../migrations/sqlite/0002_roles.sql")),
     (3, "quotas", include_str!("../../../migrations/sqlite/0003_quotas.sql")),
     (4, "audit", include_str!("../../../migrations/sqlite/0004_audit.sql")),
+    (5, "keys", include_str!("../../../migrations/sqlite/0005_keys.sql")),
     (6, "accounts", include_str!("../../../migrations/sqlite/0006_accounts.sql")),
 ];
 
 fn migrator() -> Migrator {
+    migrator_to(i64::MAX)
+}
+
+/// Up to a version: what an older program had.
+pub(super) fn migrator_to(version: i64) -> Migrator {
     let migration = |(number, name, sql): &(i64, &'static str, &'static str)| {
         Migration::new(*number, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
     };
-    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
+    let wanted = MIGRATIONS.iter().filter(|(number, ..)| *number <= version);
+    Migrator::with_migrations(wanted.map(migration).collect())
 }
 
 fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
@@ -254,6 +265,30 @@ impl Backend for Sqlite {
 
     fn audit_reader(&self) -> Arc<dyn AuditReader> {
         Arc::new(audit::Reader::new(self.options.clone()))
+    }
+
+    async fn master_keys(&mut self) -> Result<Vec<KnownKey>, BackendError> {
+        keys::known(self.writer().await?).await
+    }
+
+    async fn save_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        keys::save(self.writer().await?, key).await
+    }
+
+    async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
+        keys::forget(self.writer().await?, id).await
+    }
+
+    async fn bodies(&mut self, shelf: &Shelf, after: Option<&BodyRow>) -> Result<Vec<BodyRow>, BackendError> {
+        keys::read(self.writer().await?, shelf, after).await
+    }
+
+    async fn replace_bodies(&mut self, shelf: &Shelf, rows: &[(BodyRow, BodyRow)]) -> Result<(), BackendError> {
+        keys::replace(self.writer().await?, shelf, rows).await
+    }
+
+    async fn scrub(&mut self, _shelves: &[Shelf]) -> Result<(), BackendError> {
+        keys::scrub(self.writer().await?).await
     }
 
     async fn close(&mut self) -> Result<(), BackendError> {

@@ -62,14 +62,36 @@ const SESSIONS_END_MAX: Duration = Duration::from_secs(3);
 /// Moves the tables of some SQLite files. Both sides have been opened before by this version of the program, so that their
 /// tables are there, and closed again. What is to be written must be empty.
 pub async fn transfer(files: &[&Path], url: &str, direction: Direction) -> Result<Vec<Moved>, BackendError> {
-    let unsuitable = |message: String| BackendError::Unsuitable(message);
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_may_hold_a_password| unsuitable("its address cannot be read".to_owned()))?;
-    let options = options.application_name("berth-transfer").disable_statement_logging();
-    let mut postgres = options.connect().await.map_err(failed("cannot connect"))?;
+    let mut postgres = connect(url).await?;
     nobody_else(&mut postgres).await?;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE store_meta IN EXCLUSIVE MODE NOWAIT";
     sqlx::raw_sql(begin).execute(&mut postgres).await.map_err(failed("a server is using the PostgreSQL database"))?;
+    move_all(files, postgres, direction).await
+}
+
+/// Copies the tables of a PostgreSQL database into SQLite files as they are at one moment, whoever writes meanwhile.
+pub async fn export(url: &str, files: &[&Path]) -> Result<Vec<Moved>, BackendError> {
+    let mut postgres = connect(url).await?;
+    // A large table may take longer than what is usual for a statement.
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL idle_in_transaction_session_timeout = 0";
+    sqlx::raw_sql(begin).execute(&mut postgres).await.map_err(failed("cannot begin a transaction"))?;
+    move_all(files, postgres, Direction::ToSqlite).await
+}
+
+async fn connect(url: &str) -> Result<PgConnection, BackendError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_may_hold_a_password| BackendError::Unsuitable("its address cannot be read".to_owned()))?;
+    let options = options.application_name("berth-transfer").disable_statement_logging();
+    options.connect().await.map_err(failed("cannot connect"))
+}
+
+/// In the transaction that was begun on the PostgreSQL side.
+async fn move_all(
+    files: &[&Path],
+    mut postgres: PgConnection,
+    direction: Direction,
+) -> Result<Vec<Moved>, BackendError> {
     let mut moved = Vec::new();
     let mut written = Vec::new();
     for file in files {

@@ -10,12 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::audit::AuditLine;
-use super::backend::{Backend, Batch, Compaction, Final, News};
+use super::backend::{Backend, Batch, BodyRow, Compaction, Final, KnownKey, News};
 use super::body::{self, Draft};
 use super::cache::{Name, Place};
 use super::error::{BackendError, Error};
 use super::event::{Change, Event};
 use super::object::{KindId, Meta, Object};
+use super::seal::{Sealed, Shelf, Step};
 use super::tokens::{self, TokenChange};
 
 /// How many writes go into one transaction at most: at 1 KiB each a transaction of this size takes some 5 ms, so a
@@ -54,6 +55,26 @@ pub(super) enum Request {
     /// Removes lines of the audit log from before that time.
     TrimAudit {
         before: Timestamp,
+    },
+    /// Brings some rows to the first master key.
+    Rewrap {
+        shelf: Shelf,
+        after: Option<BodyRow>,
+        answer: oneshot::Sender<Result<Step, Error>>,
+    },
+    /// Notes that something may be sealed with a master key.
+    NoteKey {
+        id: String,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    /// Forgets all master keys but one.
+    ForgetKeys {
+        but: String,
+        answer: oneshot::Sender<Result<(), Error>>,
+    },
+    /// The master keys that something may be sealed with.
+    Keys {
+        answer: oneshot::Sender<Result<Vec<KnownKey>, Error>>,
     },
     Close {
         answer: oneshot::Sender<Result<(), Error>>,
@@ -101,7 +122,7 @@ impl Prepared {
 type Pending = (Prepared, oneshot::Sender<Result<Arc<Object>, Error>>);
 
 pub(super) struct Writer<B> {
-    backend: B,
+    backend: Sealed<B>,
     shared: Arc<Shared>,
     requests: mpsc::Receiver<Request>,
     /// Whether another server was faster the last time, so that it is better to take the lock first.
@@ -109,7 +130,7 @@ pub(super) struct Writer<B> {
 }
 
 impl<B: Backend> Writer<B> {
-    pub(super) fn new(backend: B, shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
+    pub(super) fn new(backend: Sealed<B>, shared: Arc<Shared>, requests: mpsc::Receiver<Request>) -> Self {
         Self { backend, shared, requests, contended: false }
     }
 
@@ -156,6 +177,21 @@ impl<B: Backend> Writer<B> {
                     }
                     Request::Note { line } => notes.push(line),
                     Request::TrimAudit { before } => self.trim_audit(before).await,
+                    // Between writes: what is in `writes` is sealed when it is written.
+                    Request::Rewrap { shelf, after, answer } => {
+                        let step = self.backend.step(&shelf, after.as_ref(), false).await;
+                        answer.send(step.map_err(Error::from)).ok();
+                    }
+                    Request::NoteKey { id, answer } => {
+                        let key = KnownKey { id, created: self.shared.clock.now(), complete: true };
+                        answer.send(self.backend.save_master_key(&key).await.map_err(Error::from)).ok();
+                    }
+                    Request::ForgetKeys { but, answer } => {
+                        answer.send(self.forget_keys(&but).await.map_err(Error::from)).ok();
+                    }
+                    Request::Keys { answer } => {
+                        answer.send(self.backend.master_keys().await.map_err(Error::from)).ok();
+                    }
                     Request::Close { answer } => close = Some(answer),
                 }
             }
@@ -171,6 +207,15 @@ impl<B: Backend> Writer<B> {
         if let Err(error) = self.backend.close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the store's database did not close cleanly");
         }
+    }
+
+    async fn forget_keys(&mut self, but: &str) -> Result<(), BackendError> {
+        for key in self.backend.master_keys().await? {
+            if key.id != but {
+                self.backend.forget_master_key(&key.id).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Writes down what was refused. If that fails it is lost, and said so: nobody waits for it.

@@ -68,8 +68,8 @@ fn spread(number: u64) -> u64 {
     number.wrapping_mul(7_919) % OBJECTS
 }
 
-struct Getter {
-    connection: Connection,
+pub(crate) struct Getter {
+    pub(crate) connection: Connection,
 }
 
 impl Client for Getter {

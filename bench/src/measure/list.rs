@@ -57,9 +57,9 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-struct Lister {
-    connection: Connection,
-    least: usize,
+pub(crate) struct Lister {
+    pub(crate) connection: Connection,
+    pub(crate) least: usize,
 }
 
 impl Client for Lister {
@@ -70,9 +70,9 @@ impl Client for Lister {
     }
 }
 
-struct EtcdLister {
-    channel: Channel,
-    least: usize,
+pub(crate) struct EtcdLister {
+    pub(crate) channel: Channel,
+    pub(crate) least: usize,
 }
 
 impl Client for EtcdLister {

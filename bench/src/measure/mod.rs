@@ -6,7 +6,9 @@ mod get;
 mod idle;
 mod limits;
 mod list;
+mod many;
 mod memory;
+mod postgres;
 mod rollout;
 mod start;
 mod watch;
@@ -106,5 +108,15 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
         number: 17,
         what: "memory of control plane and agent of `berth up`, idle",
         measure: |setting| Box::pin(idle::measure(setting)),
+    },
+    Measurement {
+        number: 101,
+        what: "rows 1 and 3 on PostgreSQL, and durable updates on both stores",
+        measure: |setting| Box::pin(postgres::measure(setting)),
+    },
+    Measurement {
+        number: 102,
+        what: "100,000 objects and 1,000 idle watches on both stores",
+        measure: |setting| Box::pin(many::measure(setting)),
     },
 ];

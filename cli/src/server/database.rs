@@ -1,11 +1,13 @@
 //! Where the store lives: a file beside everything else, or a PostgreSQL that several servers share.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
-use apiserver::store::{Postgres, Settings, Sqlite, Store, Table};
+use apiserver::store::{Backend, KeyRing, Postgres, Settings, Sqlite, Store, Table};
 use controller::series::Series;
 
+use super::keys::{Keys, Source};
 use crate::failure::{Exit, fail};
 
 /// The database of a server.
@@ -41,16 +43,20 @@ impl Database {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Opens the store.
-    pub(crate) async fn store(&self, tables: Vec<Table>, settings: Settings) -> anyhow::Result<Store> {
-        let opened = match self {
-            Self::Sqlite { file, .. } => Store::open(Sqlite::open(file).await?, tables, settings).await,
+    /// Opens the store, with the master keys from there.
+    pub(crate) async fn store(
+        &self,
+        tables: Vec<Table>,
+        settings: Settings,
+        source: Source,
+    ) -> anyhow::Result<(Store, Keys)> {
+        match self {
+            Self::Sqlite { file, .. } => open(Sqlite::open(file).await?, tables, settings, source).await,
             Self::Postgres(url) => {
                 let backend = Postgres::connect(url).await.context("the database cannot be used")?;
-                Store::open(backend, tables, settings).await
+                open(backend, tables, settings, source).await
             }
-        };
-        opened.context("cannot open the store")
+        }
     }
 
     /// Opens the series.
@@ -61,6 +67,20 @@ impl Database {
         };
         opened.context("cannot open the series")
     }
+}
+
+async fn open<B: Backend>(
+    mut backend: B,
+    tables: Vec<Table>,
+    settings: Settings,
+    source: Source,
+) -> anyhow::Result<(Store, Keys)> {
+    let known = backend.master_keys().await.context("the database cannot be used")?;
+    let known: Vec<String> = known.into_iter().map(|key| key.id).collect();
+    let ring = Arc::new(KeyRing::new(source.keys(&known).await?)?);
+    let settings = Settings { keys: Some(Arc::clone(&ring)), ..settings };
+    let store = Store::open(backend, tables, settings).await.context("cannot open the store")?;
+    Ok((store, Keys::new(ring, source)))
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub(crate) fn registered() -> anyhow::Result<Kinds> {
         let crd = (entry.crd)();
         let mut kind =
             Kind::from_crd(&crd, entry.table).map_err(|problem| anyhow::anyhow!("{}: {problem}", entry.noun))?;
+        kind.sealed = entry.sealed;
         let validate = entry.validate;
         kind.validate = Some(Arc::new(move |new, _old| {
             let field_error = |invalid: crds::Invalid| FieldError {

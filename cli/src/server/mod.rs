@@ -3,8 +3,10 @@
 mod accounts;
 mod admin;
 mod authority;
+mod backup;
 mod database;
 mod election;
+pub(crate) mod keys;
 mod kinds;
 mod logging;
 mod measures;
@@ -33,12 +35,14 @@ use tokio::sync::watch;
 
 use self::database::Database;
 use self::election::Candidate;
+use self::keys::Source;
 use self::office::Office;
 use self::term::Work;
 use crate::args;
 use crate::failure::{Exit, fail};
 use crate::signals;
 
+pub(crate) use backup::backup;
 pub(crate) use logging::start as start_logging;
 pub(crate) use migrate::migrate;
 
@@ -54,6 +58,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         source_network,
         log,
         oidc,
+        master_key,
         limits,
     } = options;
     start_logging(&log)?;
@@ -72,7 +77,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let kinds = kinds::registered()?;
     let database = Database::parse(database_url.as_deref(), &data)?;
     let settings = Settings { clock: clock.clone(), registry: registry.clone(), ..Settings::default() };
-    let store = database.store(kinds.tables(), settings).await?;
+    let (store, keys) = database.store(kinds.tables(), settings, Source::choose(&master_key, &data)).await?;
     let series = database.series().await?;
     if database.is_shared() {
         authority::share(&store, &kinds, &data.join("pki"), &clock).await?;
@@ -111,7 +116,18 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
 
     let tls = pki.server_config()?;
     let routes = office.before(server.router());
-    let work = Work::new(server.clone(), store.clone(), series.clone(), pki, settings, ready, office, &registry)?;
+    let work = Work::new(
+        server.clone(),
+        store.clone(),
+        series.clone(),
+        keys.clone(),
+        pki,
+        settings,
+        ready,
+        office,
+        &registry,
+    )?;
+    apiserver::task::spawn("keys", keys.follow(store.clone(), shutdown.clone()));
     let leading = if database.is_shared() {
         if advertise.is_none() && listen.ip().is_unspecified() {
             tracing::warn!("without --advertise the other servers look for this one on their own machine");

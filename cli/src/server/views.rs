@@ -156,6 +156,7 @@ fn view((group, version, kind, plural): (&str, &str, &str, &str), scope: Scope, 
         decode_protobuf: None,
         retention_seconds: None,
         sensitive: false,
+        sealed: false,
         streams: false,
         view_of: Some(view),
     }

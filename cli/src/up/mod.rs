@@ -25,6 +25,8 @@ use process::Process;
 
 /// Where `up` keeps everything, unless told otherwise.
 pub(crate) const DEFAULT_DATA: &str = "/var/lib/berth";
+/// The master key of the server that `berth up` starts.
+pub(crate) const DEFAULT_MASTER_KEY: &str = "/var/lib/berth/server/master.key";
 /// Where `berth up` has its server's data.
 pub(crate) const DEFAULT_SERVER_DATA: &str = "/var/lib/berth/server";
 /// Where the example's Git repository is served: unassigned, and one above Git's own 9418 less 1,000.

@@ -168,7 +168,7 @@ fn what_ends_on_one_server_ends_on_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::new();
     let servers: Vec<Server> =
-        (0..2).map(|number| start(&folder.path().join(number.to_string()), free_port(), &database)).collect();
+        (0..2).map(|number| start(&folder.path().join(number.to_string()), free_port(), database.url())).collect();
     for server in &servers {
         wait_for("the server answers", || (server.berth(&["get", "namespaces"], "").code == Some(0)).then_some(()));
     }

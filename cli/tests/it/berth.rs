@@ -61,11 +61,14 @@ impl Server {
     /// Starts a server and waits until it answers.
     pub(crate) fn start(data: &Path, port: u16) -> Self {
         let server = Self::spawn(data, port);
-        wait_for(&format!("the server answers; its log: {}", server.log()), || {
-            let outcome = server.berth(&["get", "namespaces"], "");
-            (outcome.code == Some(0)).then_some(())
-        });
+        server.until_it_answers();
         server
+    }
+
+    pub(crate) fn until_it_answers(&self) {
+        wait_for(&format!("the server answers; its log: {}", self.log()), || {
+            (self.berth(&["get", "namespaces"], "").code == Some(0)).then_some(())
+        });
     }
 
     /// Starts a server.
@@ -112,6 +115,10 @@ impl Server {
 
     pub(crate) fn signal(&self, which: &str) {
         assert!(Command::new("kill").args([which, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until it has ended by itself.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod accounts;
+mod backup;
 mod berth;
 mod commands;
 mod docs;
@@ -10,4 +11,5 @@ mod help;
 mod lifecycle;
 mod oidc;
 mod replicas;
+mod sealing;
 mod tenants;

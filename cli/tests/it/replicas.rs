@@ -1,8 +1,10 @@
-//! Several servers on one PostgreSQL, as programs that are killed: one order of writes must explain all that clients saw.
+//! Servers as programs that are killed, several on one PostgreSQL or one on a file: one order of writes must explain all that
+//! clients saw.
 
 #![expect(clippy::panic, clippy::print_stdout, reason = "a test fails by a panic, and says its seed")]
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,11 +23,12 @@ use crate::berth::{Outcome, Server, free_port, program, run, wait_for};
 
 /// Nothing takes this long; it only ends a test that hangs.
 const PATIENCE: Duration = Duration::from_mins(2);
-const SERVERS: usize = 3;
 const WRITERS: usize = 5;
 const WATCHERS: usize = 3;
 /// How long they are written to while they are killed.
 const TIME: Duration = Duration::from_secs(8);
+/// The same where many runs are wanted.
+const SOAK_TIME: Duration = Duration::from_secs(3);
 
 /// A database of one test in the tests' cluster.
 pub(crate) struct Database(String);
@@ -35,7 +38,7 @@ impl Database {
         Self(script(&["create"]))
     }
 
-    fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.0
     }
 }
@@ -53,6 +56,72 @@ fn script(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// What a history is of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// One server, which has a file.
+    InAFile,
+    /// Three servers on one PostgreSQL.
+    Shared,
+    /// The same, and the database is killed too.
+    SharedAndKilled,
+}
+
+/// Where the servers of a history keep what they keep.
+enum Place {
+    File,
+    Database(Database),
+    /// A cluster of its own, in this folder.
+    Cluster {
+        folder: tempfile::TempDir,
+        url: String,
+    },
+}
+
+impl Place {
+    fn new(kept: Kept) -> Self {
+        match kept {
+            Kept::InAFile => Self::File,
+            Kept::Shared => Self::Database(Database::new()),
+            Kept::SharedAndKilled => {
+                let folder = tempfile::tempdir().unwrap();
+                // PostgreSQL runs as a user of its own.
+                std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+                let printed = script(&["ensure", "--folder", folder.path().join("pg").to_str().unwrap()]);
+                let url = printed.strip_prefix("BERTH_POSTGRES=").unwrap().to_owned();
+                Self::Cluster { folder, url }
+            }
+        }
+    }
+
+    fn servers(&self) -> usize {
+        if matches!(self, Self::File) { 1 } else { 3 }
+    }
+
+    fn start(&self, folder: &Path, port: u16) -> Server {
+        match self {
+            Self::File => Server::spawn(folder, port),
+            Self::Database(database) => start(folder, port, database.url()),
+            Self::Cluster { url, .. } => start(folder, port, url),
+        }
+    }
+
+    /// Ends the database without letting it finish anything, and starts it again.
+    fn kill(&self) {
+        if let Self::Cluster { folder, .. } = self {
+            script(&["restart", "--immediate", "--folder", folder.path().join("pg").to_str().unwrap()]);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Self::Cluster { folder, .. } = self {
+            script(&["stop", "--folder", folder.path().join("pg").to_str().unwrap()]);
+        }
+    }
+}
+
 /// Numbers that look random and are the same for the same seed (SplitMix64).
 #[derive(Clone)]
 struct Random(u64);
@@ -66,8 +135,24 @@ impl Random {
     }
 }
 
-pub(crate) fn start(folder: &Path, port: u16, database: &Database) -> Server {
-    Server::spawn_with(folder, port, &[("BERTH_DATABASE_URL", database.url())])
+/// Starts one of the servers of a database, with the master key that all of them have.
+pub(crate) fn start(folder: &Path, port: u16, url: &str) -> Server {
+    let shared = folder.parent().unwrap().join("shared.key");
+    if !shared.exists() {
+        // The first server of all has made one, or else the first of these.
+        let own = folder.join("master.key");
+        let key = std::fs::read(own).unwrap_or_else(|_none| made_key());
+        std::fs::write(&shared, key).unwrap();
+        std::fs::set_permissions(&shared, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let environment = [("BERTH_DATABASE_URL", url), ("BERTH_MASTER_KEY_FILE", shared.to_str().unwrap())];
+    Server::spawn_with(folder, port, &environment)
+}
+
+fn made_key() -> Vec<u8> {
+    let mut command = program();
+    command.args(["keys", "new"]);
+    run(command, "").stdout.into_bytes()
 }
 
 async fn client(kubeconfig: PathBuf) -> Client {
@@ -127,7 +212,7 @@ async fn writer(world: Arc<World>, number: usize, mut random: Random) -> Vec<Att
         let name = format!("object-{}", random.below(4));
         let id = format!("{number}-{count}");
         let at_least = world.newest.lock().unwrap().get(&name).copied().unwrap_or(0);
-        let api = &world.apis[random.below(SERVERS)];
+        let api = &world.apis[random.below(world.apis.len())];
         let Ok(present) = api.get_opt(&name).await else {
             tokio::time::sleep(Duration::from_millis(20)).await;
             continue;
@@ -136,7 +221,7 @@ async fn writer(world: Arc<World>, number: usize, mut random: Random) -> Vec<Att
             assert!(version(present) >= at_least, "a read is not older than what was acknowledged before it");
         }
         let on = present.as_ref().map(version);
-        let api = &world.apis[random.below(SERVERS)];
+        let api = &world.apis[random.below(world.apis.len())];
         let mut wanted = ConfigMap {
             metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
             data: Some([("id".to_owned(), id.clone())].into()),
@@ -175,7 +260,7 @@ async fn watcher(world: Arc<World>, from: u64, mut random: Random, until: Goal) 
     let mut seen: BTreeMap<u64, Change> = BTreeMap::new();
     let mut position = from;
     loop {
-        let api = &world.apis[random.below(SERVERS)];
+        let api = &world.apis[random.below(world.apis.len())];
         let parameters = WatchParams::default().timeout(1 + u32::try_from(random.below(3)).unwrap());
         if let Ok(stream) = api.watch(&parameters, &position.to_string()).await {
             let mut stream = stream.boxed();
@@ -252,12 +337,26 @@ fn explain(events: &BTreeMap<u64, Change>, attempts: &[Attempt]) {
 
 #[test]
 fn servers_that_are_killed_lose_nothing_and_repeat_nothing() {
-    let runs = setting("BERTH_SOAK_RUNS").unwrap_or(1);
+    histories(Kept::Shared);
+}
+
+#[test]
+fn a_server_that_is_killed_loses_nothing_and_repeats_nothing() {
+    histories(Kept::InAFile);
+}
+
+#[test]
+fn a_database_that_is_killed_with_its_servers_loses_nothing() {
+    histories(Kept::SharedAndKilled);
+}
+
+fn histories(kept: Kept) {
+    let soak = setting("BERTH_SOAK_RUNS");
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
-    for _ in 0..runs {
+    for _ in 0..soak.unwrap_or(1) {
         let seed = setting("BERTH_SEED").unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
         println!("BERTH_SEED={seed}");
-        history(seed);
+        history(seed, kept, if soak.is_some() { SOAK_TIME } else { TIME });
     }
 }
 
@@ -266,22 +365,23 @@ fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 
-fn history(seed: u64) {
+fn history(seed: u64, kept: Kept, time: Duration) {
     let mut random = Random(seed);
-    let database = Database::new();
+    let kept = Place::new(kept);
+    let count = kept.servers();
     let folder = tempfile::tempdir().unwrap();
     let place = |number: usize| folder.path().join(number.to_string());
-    let ports: Vec<u16> = (0..SERVERS).map(|_| free_port()).collect();
-    let mut servers: Vec<Server> = (0..SERVERS).map(|number| start(&place(number), ports[number], &database)).collect();
+    let ports: Vec<u16> = (0..count).map(|_| free_port()).collect();
+    let mut servers: Vec<Server> = (0..count).map(|number| kept.start(&place(number), ports[number])).collect();
     for server in &servers {
         wait_for("the server answers", || (server.berth(&["get", "namespaces"], "").code == Some(0)).then_some(()));
     }
     let authority = |number: usize| std::fs::read(place(number).join("pki/ca.crt")).unwrap();
-    assert!((1..SERVERS).all(|number| authority(number) == authority(0)), "all have the same authority");
+    assert!((1..count).all(|number| authority(number) == authority(0)), "all have the same authority");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (world, from, until) = runtime.block_on(async {
         let mut apis = Vec::new();
-        for number in 0..SERVERS {
+        for number in 0..count {
             apis.push(Api::<ConfigMap>::namespaced(client(place(number).join("admin.kubeconfig")).await, "default"));
         }
         let from = apis[0].list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
@@ -298,16 +398,28 @@ fn history(seed: u64) {
 
     let begun = Instant::now();
     let mut kills = 0;
-    while begun.elapsed() < TIME {
+    while begun.elapsed() < time {
         std::thread::sleep(Duration::from_millis(200 + random.below(1_000) as u64));
-        let victim = random.below(SERVERS);
+        if random.below(3) == 0 {
+            kept.kill();
+        }
+        let victim = random.below(count);
         servers[victim].signal("-KILL");
         servers[victim].ended();
-        servers[victim] = start(&place(victim), ports[victim], &database);
+        servers[victim] = kept.start(&place(victim), ports[victim]);
         kills += 1;
     }
-    for server in &servers {
-        wait_for("the server is back", || (server.berth(&["get", "namespaces"], "").code == Some(0)).then_some(()));
+    for number in 0..count {
+        wait_for("the server is back", || {
+            // One that was starting while the database was away has said so and ended: whoever runs it starts it again.
+            if servers[number].has_ended() {
+                let log = servers[number].log();
+                let last = log.lines().last().unwrap_or_default();
+                assert!(matches!(kept, Place::Cluster { .. }) && last.starts_with("berth: "), "{last}");
+                servers[number] = kept.start(&place(number), ports[number]);
+            }
+            (servers[number].berth(&["get", "namespaces"], "").code == Some(0)).then_some(())
+        });
     }
     world.over.store(true, Ordering::SeqCst);
     let (attempts, histories, last) = runtime.block_on(async {
@@ -322,7 +434,7 @@ fn history(seed: u64) {
             metadata: ObjectMeta { name: Some("mark".to_owned()), ..ObjectMeta::default() },
             ..ConfigMap::default()
         };
-        let mark = world.apis[1].create(&PostParams::default(), &mark).await.unwrap();
+        let mark = world.apis[count - 1].create(&PostParams::default(), &mark).await.unwrap();
         assert!(version(&mark) > revision);
         until.0.store(version(&mark), Ordering::SeqCst);
         let mut histories = Vec::new();
@@ -338,7 +450,8 @@ fn history(seed: u64) {
         assert_eq!(&histories[0], other, "all watchers saw the same");
     }
     let mut events = histories.into_iter().next().unwrap();
-    events.retain(|_, change| change.name != "mark");
+    // The server makes some of its own.
+    events.retain(|_, change| change.name.starts_with("object-"));
     explain(&events, &attempts);
     let mut state: BTreeMap<String, u64> = BTreeMap::new();
     for (revision, change) in &events {
@@ -367,7 +480,7 @@ fn when_the_leader_goes_another_one_leads_and_all_lead_to_it() {
     let folder = tempfile::tempdir().unwrap();
     let ports = [free_port(), free_port()];
     let place = |number: usize| folder.path().join(number.to_string());
-    let mut servers = [0, 1].map(|number| Some(start(&place(number), ports[number], &database)));
+    let mut servers = [0, 1].map(|number| Some(start(&place(number), ports[number], database.url())));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let holder = |number: usize| {
         runtime.block_on(async {
@@ -437,7 +550,7 @@ fn everything_moves_to_postgres_and_back() {
     let again = migrate(&sqlite(&before), database.url());
     assert!(again.code != Some(0) && again.stderr.contains("not empty"), "{}", again.stderr);
     let authority = std::fs::read(before.join("pki/ca.crt")).unwrap();
-    let mut server = start(&before, port, &database);
+    let mut server = start(&before, port, database.url());
     wait_for("the kubeconfig still opens it", || {
         (server.berth(&["get", "namespaces"], "").code == Some(0)).then_some(())
     });
@@ -457,6 +570,7 @@ fn everything_moves_to_postgres_and_back() {
     // With the authority and the kubeconfig, as a restored folder has them.
     std::fs::rename(before.join("pki"), after.join("pki")).unwrap();
     std::fs::rename(before.join("admin.kubeconfig"), after.join("admin.kubeconfig")).unwrap();
+    std::fs::rename(before.join("master.key"), after.join("master.key")).unwrap();
     let server = Server::start(&after, port);
     assert_eq!(get(&server), written);
 }

@@ -116,12 +116,19 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "roles", include_str!("../../../../migrations/postgres/0002_roles.sql")),
     (3, "quotas", include_str!("../../../../migrations/postgres/0003_quotas.sql")),
     (4, "audit", include_str!("../../../../migrations/postgres/0004_audit.sql")),
+    (5, "keys", include_str!("../../../../migrations/postgres/0005_keys.sql")),
     (6, "accounts", include_str!("../../../../migrations/postgres/0006_accounts.sql")),
 ];
 
 fn migrator() -> Migrator {
-    let migration = |(version, name, sql): &(i64, &'static str, &'static str)| {
-        Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
+    migrator_to(i64::MAX)
+}
+
+/// Up to a version: what an older program had.
+pub(in super::super) fn migrator_to(version: i64) -> Migrator {
+    let migration = |(number, name, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(*number, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
     };
-    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
+    let wanted = MIGRATIONS.iter().filter(|(number, ..)| *number <= version);
+    Migrator::with_migrations(wanted.map(migration).collect())
 }

@@ -144,7 +144,7 @@ impl Statements {
             })
         });
         Ok(Self {
-            tables: statements.collect::<Result<_, _>>()?,
+            tables: statements.collect::<Result<_, BackendError>>()?,
             log: log("").into(),
             audit: audit("", 0).into(),
             news: news(tables).into(),

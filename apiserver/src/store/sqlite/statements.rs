@@ -106,7 +106,7 @@ impl Statements {
             })
         });
         Ok(Self {
-            tables: tables.collect::<Result<_, _>>()?,
+            tables: tables.collect::<Result<_, BackendError>>()?,
             log: by_size(log),
             audit: by_size(audit),
             begin: BEGIN.into(),

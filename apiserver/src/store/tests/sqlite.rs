@@ -51,11 +51,16 @@ async fn batches_of_every_size_and_mixture_are_stored_whole() {
     assert_eq!([THINGS, EVENTS].map(|kind| contents(&store.snapshot(kind, "a"))), before);
 }
 
+/// Of a body that is sealed, SQL cannot see anything.
+fn unsealed() -> Settings {
+    Settings { keys: None, ..settings() }
+}
+
 #[tokio::test]
 async fn columns_say_what_the_body_says() {
     let bed = Bed::sqlite();
     let Bed::Sqlite(folder) = &bed else { panic!("it is SQLite") };
-    let store = bed.open().await;
+    let store = bed.open_with(unsealed()).await;
     let mut value = body(&thing("a", "x"), 1);
     value["metadata"]["generation"] = json!(7);
     value["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:01Z");
@@ -113,7 +118,7 @@ async fn damage_is_found_when_the_store_is_opened() {
     for damage in damages {
         let bed = Bed::sqlite();
         let Bed::Sqlite(folder) = &bed else { panic!("it is SQLite") };
-        let store = bed.open().await;
+        let store = bed.open_with(unsealed()).await;
         store.write(create(&thing("a", "x"), 1)).await.unwrap();
         store.write(create(&thing("a", "y"), 1)).await.unwrap();
         store.write(replace(&thing("a", "x"), 1, 2)).await.unwrap();
@@ -121,7 +126,7 @@ async fn damage_is_found_when_the_store_is_opened() {
         drop(store);
         sqlx::raw_sql(damage).execute(&mut sql(folder).await).await.unwrap();
         let backend = Sqlite::open(folder.path().join("store.sqlite")).await.unwrap();
-        let opened = Store::open(backend, tables(), settings()).await;
+        let opened = Store::open(backend, tables(), unsealed()).await;
         assert!(opened.is_err(), "{damage}");
     }
 }

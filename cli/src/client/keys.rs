@@ -1,0 +1,66 @@
+//! `berth keys`: the master keys that the store is sealed with.
+
+use std::time::Duration;
+
+use apiserver::store::MasterKey;
+use serde_json::Value;
+
+use super::Session;
+use crate::args::{Keys, Rotate};
+use crate::failure::{Exit, fail};
+use crate::print;
+use crate::server::keys;
+
+const PATH: &str = "/api/paas/keys/rotation";
+/// How often the server is asked how far it is.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(crate) async fn keys(command: &Keys) -> anyhow::Result<()> {
+    match command {
+        Keys::New => {
+            print::line(&MasterKey::generate()?.to_text());
+            Ok(())
+        }
+        Keys::Status { connection } => {
+            let status = Session::open(connection).await?.send("GET", PATH, "application/json").await?;
+            print::line(&serde_json::to_string_pretty(&status)?);
+            Ok(())
+        }
+        Keys::Rotate(options) => rotate(options).await,
+    }
+}
+
+async fn rotate(options: &Rotate) -> anyhow::Result<()> {
+    let Rotate { connection, file, no_new_key } = options;
+    let session = Session::open(connection).await?;
+    if !no_new_key {
+        let present = keys::of_file(file)?;
+        // With more than one key an earlier rotation was cut off: it is finished first.
+        if present.len() == 1 {
+            let key = MasterKey::generate()?;
+            print::note(&format!("{} gets the new master key {}, before the old one", file.display(), key.id()));
+            keys::write(file, &[&[key], &*present].concat())?;
+        }
+    }
+    let mut status = session.send_body("POST", PATH, "application/json", "application/json", Vec::new()).await?;
+    while status["rotation"]["phase"] == "Running" {
+        tokio::time::sleep(LOOK).await;
+        status = session.send("GET", PATH, "application/json").await?;
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if status["rotation"]["phase"] != "Done" {
+        return Err(fail(Exit::Failed, format!("the rotation failed: {}", text(&status["rotation"]["message"]))));
+    }
+    let primary = text(&status["primary"]);
+    if !no_new_key {
+        let mut present = keys::of_file(file)?;
+        present.retain(|key| status["needed"].as_array().is_some_and(|needed| needed.iter().any(|id| id == key.id())));
+        if present.first().is_none_or(|key| key.id() != primary) {
+            let message = format!("the server uses {primary}, which is not the first key in {}", file.display());
+            return Err(fail(Exit::Failed, message));
+        }
+        keys::write(file, &present)?;
+    }
+    print::line(&format!("everything is sealed with {primary}; {} rows were changed", status["rotation"]["rows"]));
+    Ok(())
+}

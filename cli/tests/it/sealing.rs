@@ -1,0 +1,136 @@
+//! Secrets in the files of a server: what a thief of the disk finds, and what becomes of a server without its key.
+
+use std::path::Path;
+
+use crate::berth::{Outcome, Server, free_port, program, wait_for};
+
+const SECRET: &str = "correct-horse-battery-staple";
+const OPEN: &str = "everybody-may-read-this";
+
+fn objects() -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: keys}}\nstringData: {{password: {SECRET}}}\n---\n\
+         apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: settings}}\ndata: {{a: {OPEN}}}\n---\n\
+         apiVersion: berth.dev/v1alpha1\nkind: Application\nmetadata: {{name: shop}}\n\
+         spec: {{source: {{image: {{reference: shop:1}}}}, plan: small, env: [{{name: TOKEN, value: {SECRET}}}]}}\n"
+    )
+}
+
+/// Whether a text stands in any file of a folder, in plain or in base64.
+fn stands(folder: &Path, text: &str) -> bool {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    let texts = [text.to_owned(), STANDARD.encode(text)];
+    let mut waiting = vec![folder.to_owned()];
+    while let Some(folder) = waiting.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if std::fs::read(&path).is_ok_and(|bytes| {
+                texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+            }) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn stop(mut server: Server) {
+    server.signal("-TERM");
+    assert_eq!(server.ended().code(), Some(0));
+}
+
+fn keys(server: &Server, arguments: &[&str]) -> Outcome {
+    server.berth(&[&["keys"], arguments].concat(), "")
+}
+
+#[test]
+fn no_file_has_a_secret_and_a_rotation_leaves_the_old_key_without_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port = free_port();
+    let server = Server::start(&data, port);
+    let applied = server.berth(&["apply", "--no-wait", "-f", "-"], &objects());
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    let read = |server: &Server| {
+        let password = server.berth(&["get", "secret", "keys", "-o", "json"], "").stdout;
+        let token = server.berth(&["get", "application", "shop", "-o", "json"], "").stdout;
+        (password.contains("Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ=="), token.contains(SECRET))
+    };
+    assert_eq!(read(&server), (true, true));
+    assert!(stands(&data, OPEN), "the search finds what is there");
+    assert!(!stands(&data, SECRET), "while it runs");
+
+    let file = data.join("master.key");
+    let old = std::fs::read_to_string(&file).unwrap();
+    let rotated = keys(&server, &["rotate", "--file", file.to_str().unwrap()]);
+    assert_eq!(rotated.code, Some(0), "{}", rotated.stderr);
+    let new = std::fs::read_to_string(&file).unwrap();
+    let key = |text: &str| text.lines().last().unwrap().to_owned();
+    assert_ne!(key(&old), key(&new));
+    assert!(!new.contains(&key(&old)), "the old key is gone from the file");
+    assert_eq!(read(&server), (true, true));
+    let log = server.berth(&["audit", "--all-namespaces", "-o", "json"], "").stdout;
+    assert!(log.contains("/api/paas/keys/rotation") && !log.contains(SECRET), "{log}");
+    for secret in [key(&old), key(&new)] {
+        assert!(![&server.log(), &rotated.stdout, &rotated.stderr, &log].iter().any(|text| text.contains(&secret)));
+    }
+    stop(server);
+    assert!(!stands(&data, SECRET), "when it is stopped");
+
+    let refused = |why: &str, expected: &str| {
+        let mut server = Server::spawn(&data, port);
+        assert_ne!(server.ended().code(), Some(0), "{why}");
+        let log = server.log();
+        let last = log.lines().last().unwrap();
+        assert!(last.contains(expected), "{why}: {last}");
+    };
+    std::fs::write(&file, &old).unwrap();
+    refused("the old key", "the store is sealed with the master key");
+    let aside = data.join("master.key.aside");
+    std::fs::rename(&file, &aside).unwrap();
+    refused("no key", "bring the file back, or say with --master-key-file");
+    std::fs::rename(&aside, &file).unwrap();
+    std::fs::write(&file, "hunter2\n").unwrap();
+    refused("no key at all in it", "holds no master keys");
+    std::fs::write(&file, &new).unwrap();
+    let server = Server::start(&data, port);
+    assert_eq!(read(&server), (true, true));
+}
+
+#[test]
+fn a_rotation_that_is_killed_is_finished_by_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port = free_port();
+    let server = Server::start(&data, port);
+    let mut many = String::new();
+    for number in 0..300 {
+        many +=
+            &format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s{number}}}\nstringData: {{a: {SECRET}}}\n");
+    }
+    assert_eq!(server.berth(&["apply", "-f", "-"], &many).code, Some(0));
+    let file = data.join("master.key");
+    let mut command = program();
+    command.env("KUBECONFIG", server.kubeconfig()).args(["keys", "rotate", "--file"]).arg(&file);
+    let mut rotating = command.spawn().unwrap();
+    let lines = || std::fs::read_to_string(&file).unwrap().lines().filter(|line| !line.starts_with('#')).count();
+    wait_for("the new key is in the file", || (lines() == 2).then_some(()));
+    // Both at whatever they are doing.
+    drop(server);
+    rotating.kill().unwrap();
+    rotating.wait().unwrap();
+
+    let server = Server::start(&data, port);
+    let again = keys(&server, &["rotate", "--file", file.to_str().unwrap()]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert_eq!(lines(), 1);
+    let status: serde_json::Value = serde_json::from_str(&keys(&server, &["status"]).stdout).unwrap();
+    assert_eq!(status["needed"], serde_json::json!([status["primary"]]));
+    stop(server);
+    let server = Server::start(&data, port);
+    let one = server.berth(&["get", "secret", "s299", "-o", "json"], "").stdout;
+    assert!(one.contains("Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ=="), "{one}");
+}

@@ -3,6 +3,7 @@
 //! The fuzzer looks for such bytes as long as it is let; `tests/it/properties.rs` asks the same with some thousand at each
 //! run of the tests.
 
+use apiserver::apply::{self, Reach, Type, Writer};
 use apiserver::decode::{self, DEPTH_MAX};
 use apiserver::patch::{json, merge, strategic};
 use apiserver::query::{ListOptions, PageToken, Query, WriteOptions};
@@ -19,6 +20,7 @@ pub(crate) const ALL: &[(&str, Property)] = &[
     ("json_patch", json_patch),
     ("merge_patch", merge_patch),
     ("strategic_patch", strategic_patch),
+    ("apply", apply),
     ("label_selector", label_selector),
     ("field_selector", field_selector),
     ("page_token", page_token),
@@ -125,6 +127,49 @@ pub(crate) fn strategic_patch(data: &[u8]) {
     if let Ok(patched) = strategic::apply(&object, patch, &schema) {
         can_be_stored(&patched);
     }
+}
+
+/// Takes out what is null: of what the schema knows, nothing in a stored object is.
+fn forget_nulls(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(forget_nulls),
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(forget_nulls);
+        }
+        _ => {}
+    }
+}
+
+/// A configuration is applied to an object that nobody owns anything of, then again, then by somebody else. Neither needs to
+/// be of the types of the schema; what holds of owners where they are is asked in `src/apply/tests`.
+pub(crate) fn apply(data: &[u8]) {
+    let Some((mut live, configuration)) = pair(data) else { return };
+    forget_nulls(&mut live);
+    let Ok(configuration) = decode::json(configuration) else { return };
+    let type_ = Type::of_objects(&json!({"type": "object", "properties": {
+        "a": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+            "items": {"type": "object", "properties": {"name": {"type": "string"}}}},
+        "b": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+        "c": {"type": "array", "items": {"type": "string"}},
+    }}));
+    let by = |manager| Writer {
+        manager,
+        api_version: "v1",
+        subresource: "",
+        reach: Reach::AllBut(&["status"]),
+        time: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let configuration = configuration.value;
+    let Ok(first) = apply::apply(&type_, Some(&live), Vec::new(), &configuration, &by("one"), true) else { return };
+    can_be_stored(&first.object);
+    let entries = || apply::entries(first.managed_fields.clone(), None);
+    let again = apply::apply(&type_, Some(&first.object), entries(), &configuration, &by("one"), false);
+    let again = again.unwrap_or_else(|refusal| panic!("what was applied cannot be applied again: {refusal:?}"));
+    assert!(same(&again.object, &first.object), "{} became {}", first.object, again.object);
+    let other = apply::apply(&type_, Some(&first.object), entries(), &configuration, &by("two"), false);
+    let other = other.unwrap_or_else(|refusal| panic!("who wants the same is in nobody's way: {refusal:?}"));
+    assert!(same(&other.object, &first.object), "{} became {}", first.object, other.object);
 }
 
 pub(crate) fn label_selector(data: &[u8]) {

@@ -92,7 +92,7 @@ fn likely(name: &str) -> BoxedStrategy<Vec<u8>> {
             nested.boxed()
         }
         "json_patch" => (object(), operations()).prop_map(|(object, patch)| joined(&object, &patch)).boxed(),
-        "merge_patch" | "strategic_patch" => {
+        "merge_patch" | "strategic_patch" | "apply" => {
             (object(), object()).prop_map(|(object, patch)| joined(&object, &patch)).boxed()
         }
         "label_selector" => text("((a|b/c|in|notin)( in | notin |=|==|!=|>|<|!| |,)(\\(a,b\\)|\\(\\)|1|-1|x|,|)){0,4}"),

@@ -145,5 +145,7 @@ async fn accounts_have_tokens_and_people_certificates() {
     assert!(who.contains("ann") && who.contains("dev"), "{who}");
     assert!(kubectl.refused("get cm --context ann").await.contains("User \"ann\" cannot list"));
     let late = kubectl.refused("get cm --context late").await;
-    assert!(late.contains("certificate") || late.contains("tls"), "an expired certificate opens nothing: {late}");
+    // kubectl may still be writing its request when the server ends the handshake, and then says only that.
+    let refused = ["certificate", "tls", "broken pipe", "connection reset"];
+    assert!(refused.iter().any(|word| late.contains(word)), "an expired certificate opens nothing: {late}");
 }

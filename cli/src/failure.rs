@@ -108,7 +108,9 @@ fn of_answer(status: &kube::core::Status, server: &str) -> Failure {
     let mut message = status.message.clone();
     // Any other word says more than that.
     if status.code == 401 && status.message == "Unauthorized" {
-        message = format!("{server} does not know these credentials: the kubeconfig is of another server, or too old");
+        message = format!(
+            "{server} does not know these credentials: the kubeconfig is of another server, or what is in it has ended; sign in with berth login"
+        );
     }
     let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
     if status.code == 422 && causes.len() > 1 {

@@ -11,7 +11,7 @@ use crate::failure::{Exit, fail};
 use crate::print;
 use crate::server::keys;
 
-const PATH: &str = "/api/paas/keys/rotation";
+const PATH: &str = "/api/paas/v1/keys/rotation";
 /// How often the server is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
 

@@ -115,18 +115,9 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     admin::write_kubeconfig(&data, &server_url(listen), &pki.ca_pem, &store.tokens()).await?;
 
     let tls = pki.server_config()?;
-    let routes = office.before(server.router());
-    let work = Work::new(
-        server.clone(),
-        store.clone(),
-        series.clone(),
-        keys.clone(),
-        pki,
-        settings,
-        ready,
-        office,
-        &registry,
-    )?;
+    let own = server.router().merge(server.protect(keys.router(&server, &store)));
+    let routes = office.before(own);
+    let work = Work::new(server.clone(), store.clone(), series.clone(), pki, settings, ready, office, &registry)?;
     apiserver::task::spawn("keys", keys.follow(store.clone(), shutdown.clone()));
     let leading = if database.is_shared() {
         if advertise.is_none() && listen.ip().is_unspecified() {

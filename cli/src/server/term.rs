@@ -14,7 +14,6 @@ use prometheus::proto::MetricFamily;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::keys::Keys;
 use super::office::Office;
 use super::parts::{self, Readiness, Settings};
 
@@ -26,7 +25,6 @@ struct Inner {
     server: Server,
     store: Store,
     series: Series,
-    keys: Keys,
     pki: Pki,
     settings: Settings,
     ready: Readiness,
@@ -39,7 +37,6 @@ impl Work {
         server: Server,
         store: Store,
         series: Series,
-        keys: Keys,
         pki: Pki,
         settings: Settings,
         ready: Readiness,
@@ -50,7 +47,7 @@ impl Work {
         registry.register(Box::new(metrics.clone())).context("the term's metrics")?;
         // Nobody's until a term begins.
         store.set_upkeep(false);
-        Ok(Self(Arc::new(Inner { server, store, series, keys, pki, settings, ready, office, metrics })))
+        Ok(Self(Arc::new(Inner { server, store, series, pki, settings, ready, office, metrics })))
     }
 
     /// Begins a term, which lasts until `term` is cancelled. It ends when everything in progress is finished.
@@ -70,7 +67,7 @@ impl Work {
     }
 
     async fn perform(&self, term: &CancellationToken) -> anyhow::Result<()> {
-        let Inner { server, store, series, keys, pki, settings, ready, office, metrics, .. } = &*self.0;
+        let Inner { server, series, pki, settings, ready, office, metrics, .. } = &*self.0;
         let (running, until) = (server.clone(), term.clone());
         let upkeep = apiserver::task::spawn("upkeep", async move {
             // Whatever it was about to do, the next term's upkeep finds undone.
@@ -79,8 +76,7 @@ impl Work {
         let registry = metrics.renew();
         let parts = parts::start(server, series.clone(), pki, settings.clone(), ready, &registry, term).await?;
         office.streams().lead_to(Some(parts.gateway));
-        let keys = server.protect(keys.router(server, store));
-        office.occupy(Some(parts.routes.merge(keys)));
+        office.occupy(Some(parts.routes));
         parts.ended.await.context("the controller stopped badly")??;
         term.cancel();
         upkeep.await.context("the upkeep stopped badly")?.context("the upkeep failed")

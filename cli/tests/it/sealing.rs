@@ -73,7 +73,7 @@ fn no_file_has_a_secret_and_a_rotation_leaves_the_old_key_without_use() {
     assert!(!new.contains(&key(&old)), "the old key is gone from the file");
     assert_eq!(read(&server), (true, true));
     let log = server.berth(&["audit", "--all-namespaces", "-o", "json"], "").stdout;
-    assert!(log.contains("/api/paas/keys/rotation") && !log.contains(SECRET), "{log}");
+    assert!(log.contains("/api/paas/v1/keys/rotation") && !log.contains(SECRET), "{log}");
     for secret in [key(&old), key(&new)] {
         assert!(![&server.log(), &rotated.stdout, &rotated.stderr, &log].iter().any(|text| text.contains(&secret)));
     }
@@ -108,8 +108,9 @@ fn a_rotation_that_is_killed_is_finished_by_the_next_one() {
     let server = Server::start(&data, port);
     let mut many = String::new();
     for number in 0..300 {
-        many +=
-            &format!("---\napiVersion: v1\nkind: Secret\nmetadata: {{name: s{number}}}\nstringData: {{a: {SECRET}}}\n");
+        let secret = format!("kind: Secret\nmetadata: {{name: s{number}}}\nstringData: {{a: {SECRET}}}\n");
+        many.push_str("---\napiVersion: v1\n");
+        many.push_str(&secret);
     }
     assert_eq!(server.berth(&["apply", "-f", "-"], &many).code, Some(0));
     let file = data.join("master.key");

@@ -42,7 +42,7 @@ impl Bed {
     }
 
     /// Everything that the database has on disk or, of the cluster that all tests share, in its tables.
-    async fn content(&self) -> Vec<u8> {
+    fn content(&self) -> Vec<u8> {
         match self {
             Self::Memory(_) => panic!("this is about databases"),
             Self::Sqlite(folder) => {
@@ -59,7 +59,7 @@ impl Bed {
 
     /// What the tables of sealed bodies have.
     async fn rows(&self) -> Vec<u8> {
-        let Self::Sqlite(_) = self else { return self.content().await };
+        let Self::Sqlite(_) = self else { return self.content() };
         let options = sqlx::sqlite::SqliteConnectOptions::new().filename(self.file());
         let mut connection = options.connect().await.unwrap();
         let sql = "SELECT group_concat(body) || (SELECT group_concat(concat(last, previous)) FROM store_changes) \
@@ -101,12 +101,12 @@ async fn no_secret_stands_in_the_database(bed: Bed) {
     let store = bed.open().await;
     write_all(&store).await;
     // With the log that is not in the file yet, and without.
-    let open = bed.content().await;
+    let open = bed.content();
     assert!(has(&open, OPEN));
     assert!(!has(&open, SECRET));
     let before = contents(&store.snapshot(THINGS, "a"));
     store.close().await.unwrap();
-    let closed = bed.content().await;
+    let closed = bed.content();
     assert!(has(&closed, OPEN) && !has(&closed, SECRET));
     let store = bed.open().await;
     assert_eq!(contents(&store.snapshot(THINGS, "a")), before);
@@ -120,9 +120,9 @@ async fn a_store_that_was_not_sealed_is_when_it_is_opened_with_a_key(bed: Bed) {
     write_all(&store).await;
     let before = contents(&store.snapshot(THINGS, "a"));
     store.close().await.unwrap();
-    assert!(has(&bed.content().await, SECRET));
+    assert!(has(&bed.content(), SECRET));
     let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
-    assert!(!has(&bed.content().await, SECRET), "nothing is left of it");
+    assert!(!has(&bed.content(), SECRET), "nothing is left of it");
     assert_eq!(contents(&store.snapshot(THINGS, "a")), before);
     assert_eq!(take(&mut store.watch(THINGS, "a", 0).unwrap(), 4).await.len(), 4);
     store.close().await.unwrap();

@@ -63,7 +63,7 @@ impl Manifest {
                 digest.update(bytes);
                 Ok(())
             })?;
-            anyhow::Ok(Entry { name: name.to_owned(), size, sha256: hex(digest) })
+            anyhow::Ok(Entry { name: name.to_owned(), size, sha256: hex::encode(digest.finish()) })
         };
         let files = FILES.iter().map(|name| entry(name)).collect::<Result<_, _>>()?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -116,15 +116,14 @@ pub(super) fn unpack(archive: &Path, folder: &Path) -> anyhow::Result<Manifest> 
             target.write_all(bytes)
         })
         .with_context(|| format!("{name} cannot be read"))?;
-        anyhow::ensure!(size == wanted.size && hex(digest) == wanted.sha256, "{name} was changed or is damaged");
+        anyhow::ensure!(
+            size == wanted.size && hex::encode(digest.finish()) == wanted.sha256,
+            "{name} was changed or is damaged"
+        );
         target.sync_all()?;
     }
     anyhow::ensure!(entries.next().is_none(), "it has more files than its manifest says");
     Ok(manifest)
-}
-
-fn hex(digest: Digest) -> String {
-    digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads to the end, piece by piece.

@@ -87,8 +87,8 @@ impl Keys {
     pub(crate) fn router(&self, server: &Server, store: &Store) -> Router {
         let served = Served { keys: self.clone(), store: store.clone(), server: server.clone() };
         Router::new()
-            .route("/api/paas/keys", get(status))
-            .route("/api/paas/keys/rotation", get(status).post(rotate))
+            .route("/api/paas/v1/keys", get(status))
+            .route("/api/paas/v1/keys/rotation", get(status).post(rotate))
             .with_state(served)
     }
 

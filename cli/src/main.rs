@@ -14,6 +14,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+/// A request is a tree of small pieces, made on one thread and dropped on another: with the C library's allocator the server does
+/// two thirds of what it does with this one (docs/decisions/0015-allocator.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use crate::args::{Cli, Command, Git, Store, User};
 
 fn main() -> ExitCode {

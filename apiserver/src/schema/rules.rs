@@ -82,7 +82,7 @@ impl Rules {
             }
             run.left -= cost;
             let old = old.filter(|old| !old.is_null());
-            let Err(failures) = run.validator.validate_compiled(compiled, value, old) else { continue };
+            let Err(failures) = run.validator.get_or_insert_with(Validator::new).validate_compiled(compiled, value, old) else { continue };
             for failure in failures {
                 let inner = failure.field_path.trim_start_matches('.');
                 let field = if inner.is_empty() { path.to_owned() } else { super::path::child(path, inner) };
@@ -108,14 +108,15 @@ impl Rules {
 
 /// What is shared by all rules evaluated for one object.
 pub(super) struct Run {
-    validator: Validator,
+    /// Made when the first rule needs it: most kinds have none, and it knows a hundred functions by name.
+    validator: Option<Validator>,
     left: usize,
     exhausted: bool,
 }
 
 impl Run {
     pub(super) fn new() -> Self {
-        Self { validator: Validator::new(), left: BUDGET, exhausted: false }
+        Self { validator: None, left: BUDGET, exhausted: false }
     }
 }
 

@@ -82,7 +82,11 @@ impl Rules {
             }
             run.left -= cost;
             let old = old.filter(|old| !old.is_null());
-            let Err(failures) = run.validator.get_or_insert_with(Validator::new).validate_compiled(compiled, value, old) else { continue };
+            let Err(failures) =
+                run.validator.get_or_insert_with(Validator::new).validate_compiled(compiled, value, old)
+            else {
+                continue;
+            };
             for failure in failures {
                 let inner = failure.field_path.trim_start_matches('.');
                 let field = if inner.is_empty() { path.to_owned() } else { super::path::child(path, inner) };

@@ -12,7 +12,7 @@ down: ## Stop Berth on this machine; the data stays
 	@scripts/down
 
 build: ## Build the release program, target/release/berth
-	@cargo build --release --locked
+	@cargo build --release --locked -p cli
 
 images: ## Build the base images from Debian packages
 	@images/build

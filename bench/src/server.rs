@@ -16,6 +16,8 @@ use crate::process::{Process, free_port};
 
 /// Where the objects of a benchmark are.
 pub(crate) const PATH: &str = "/api/v1/namespaces/bench/configmaps";
+/// What the server itself puts beside them into every namespace.
+pub(crate) const OWN: &str = "kube-root-ca.crt";
 const START_SECONDS_MAX: u64 = 120;
 /// How often a starting server is asked.
 const POLL: Duration = Duration::from_millis(1);

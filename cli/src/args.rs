@@ -301,6 +301,14 @@ pub(crate) struct Get {
     pub(crate) watch: bool,
 }
 
+impl Get {
+    /// All objects of a kind that belongs to no namespace.
+    pub(crate) fn all(kind: &str, connection: &Connection, output: Option<Output>) -> Self {
+        let (connection, kind) = (connection.clone(), kind.to_owned());
+        Self { connection, kind, names: Vec::new(), output, all_namespaces: false, selector: None, watch: false }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Describe {
     #[command(flatten)]

@@ -44,7 +44,7 @@ pub const SESSIONS: &str = "/api/paas/v1/sessions";
 pub const PATHS: &str = "/api/paas/v1/";
 
 /// What a session's secret begins with, so that it is recognised where it should not be.
-const SESSION_PREFIX: &str = "berth_session_";
+pub const SESSION_PREFIX: &str = "berth_session_";
 /// What a token's secret begins with.
 const TOKEN_PREFIX: &str = "berth_token_";
 

@@ -5,15 +5,11 @@ use std::path::Path;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 
-use super::error::BackendError;
+use super::error::{BackendError, failed};
 
 /// How far the revision of a restored store is ahead of what it was: more than anybody can have written since the backup,
 /// at 10,000 writes a second a day.
 const REVISIONS_AHEAD: i64 = 1_000_000_000;
-
-fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
-    move |source| BackendError::Database { doing, source }
-}
 
 async fn open(path: &Path) -> Result<SqliteConnection, BackendError> {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).disable_statement_logging();

@@ -108,6 +108,11 @@ pub enum BackendError {
     Injected,
 }
 
+/// What the database said, with what was being done.
+pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
+    move |source| BackendError::Database { doing, source }
+}
+
 impl BackendError {
     /// Whether it was the content of a row, and not the database's health, that made it fail: then the other writes
     /// of the batch may succeed without it.

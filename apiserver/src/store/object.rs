@@ -106,6 +106,11 @@ impl Object {
         body::restamp(&self.body, revision)
     }
 
+    /// The body as a column's value. It is text, so that in SQL it can be looked into.
+    pub(super) fn text(&self) -> Result<&str, BackendError> {
+        std::str::from_utf8(&self.body).map_err(|error| BackendError::Damaged(error.to_string()))
+    }
+
     /// The same state with what is to stand in the database in place of its body.
     pub(super) fn with_stored_body(&self, body: Bytes) -> Self {
         Self {

@@ -30,7 +30,8 @@ pub use self::follow::Follower;
 use self::statements::{Statement, Statements};
 use super::audit::{AuditLine, AuditReader};
 use super::backend::{Backend, Batch, BodyRow, Changes, Compaction, KnownKey, Loaded, News, Portion, Position};
-use super::error::BackendError;
+use super::error::{BackendError, failed};
+use super::number::{signed, unsigned};
 use super::object::Table;
 use super::seal::Shelf;
 use super::tokens::{Ended, Token};
@@ -45,6 +46,16 @@ const SETTLE_MAX: Duration = Duration::from_secs(10);
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// Whoever holds this advisory lock shortens the log. Any number that nothing else in the database uses: "berth" in ASCII.
 const COMPACTION_LOCK: i64 = 0x62_65_72_74_68;
+
+/// Does something on the connection, if there is one, and does not wait for it for ever.
+macro_rules! on_connection {
+    ($self:ident, $connection:ident => $work:expr) => {
+        match $self.connection().await {
+            Ok($connection) => timeout(TRANSACTION_MAX, $work).await.unwrap_or(Err(BackendError::Lost)),
+            Err(error) => Err(error),
+        }
+    };
+}
 
 /// A PostgreSQL database that one or more servers keep their store in.
 pub struct Postgres {
@@ -289,30 +300,21 @@ impl Backend for Postgres {
     }
 
     async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => tokens::save(connection, token).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => tokens::save(connection, token));
         let version = self.tidy(result).await?;
         self.know_tokens(version);
         Ok(())
     }
 
     async fn touch_token(&mut self, id: &str, at: Timestamp) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => tokens::touch(connection, id, at).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => tokens::touch(connection, id, at));
         let version = self.tidy(result).await?;
         self.know_tokens(version);
         Ok(())
     }
 
     async fn remove_tokens(&mut self, ended: Ended) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => tokens::remove(connection, ended).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => tokens::remove(connection, ended));
         let version = self.tidy(result).await?;
         self.know_tokens(version);
         Ok(())
@@ -329,10 +331,7 @@ impl Backend for Postgres {
     }
 
     async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => audit::trim(connection, before).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => audit::trim(connection, before));
         self.tidy(result).await
     }
 
@@ -341,42 +340,27 @@ impl Backend for Postgres {
     }
 
     async fn master_keys(&mut self) -> Result<Vec<KnownKey>, BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => keys::known(connection).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => keys::known(connection));
         self.tidy(result).await
     }
 
     async fn save_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => keys::save(connection, key).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => keys::save(connection, key));
         self.tidy(result).await
     }
 
     async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => keys::forget(connection, id).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => keys::forget(connection, id));
         self.tidy(result).await
     }
 
     async fn bodies(&mut self, shelf: &Shelf, after: Option<&BodyRow>) -> Result<Vec<BodyRow>, BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => keys::read(connection, shelf, after).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => keys::read(connection, shelf, after));
         self.tidy(result).await
     }
 
     async fn replace_bodies(&mut self, shelf: &Shelf, rows: &[(BodyRow, BodyRow)]) -> Result<(), BackendError> {
-        let result = match self.connection().await {
-            Ok(connection) => keys::replace(connection, shelf, rows).await,
-            Err(error) => Err(error),
-        };
+        let result = on_connection!(self, connection => keys::replace(connection, shelf, rows));
         self.tidy(result).await
     }
 
@@ -436,16 +420,4 @@ fn position_of(row: &PgRow) -> Result<Position, BackendError> {
 /// Waits for an answer, but not for ever: a machine that was cut off sends none.
 async fn within<T>(answer: impl Future<Output = T>) -> Result<T, BackendError> {
     timeout(TRANSACTION_MAX, answer).await.map_err(|_elapsed| BackendError::Lost)
-}
-
-fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
-    move |source| BackendError::Database { doing, source }
-}
-
-fn unsigned(value: i64) -> Result<u64, BackendError> {
-    u64::try_from(value).map_err(|error| BackendError::Damaged(format!("{value}: {error}")))
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

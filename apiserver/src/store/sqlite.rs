@@ -28,9 +28,9 @@ use super::audit::{AuditLine, AuditReader};
 use super::backend::{
     Backend, Batch, BodyRow, Compaction, KnownKey, Loaded, Portion, StoredChange, StoredObject, stopped,
 };
-use super::column;
-use super::error::BackendError;
+use super::error::{BackendError, failed};
 use super::event::Change;
+use super::number::{signed, time, unsigned};
 use super::object::{KindId, Table};
 use super::seal::Shelf;
 use super::tokens::{Ended, Token};
@@ -158,10 +158,6 @@ pub(super) fn migrator_to(version: i64) -> Migrator {
     };
     let wanted = MIGRATIONS.iter().filter(|(number, ..)| *number <= version);
     Migrator::with_migrations(wanted.map(migration).collect())
-}
-
-fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
-    move |source| BackendError::Database { doing, source }
 }
 
 impl Backend for Sqlite {
@@ -353,7 +349,7 @@ fn stored_object(line: &Bytes) -> Option<StoredObject> {
     let (revision, created, modified) = (text()?.parse().ok()?, text()?.parse().ok()?, text()?.parse().ok()?);
     let (namespace, name) = (text()?.to_owned(), text()?.to_owned());
     let time = |micros| Timestamp::from_microsecond(micros).ok();
-    let body = column::decode(line.slice_ref(fields.next()?)).ok()?;
+    let body = line.slice_ref(fields.next()?);
     Some(StoredObject { namespace, name, revision, created: time(created)?, modified: time(modified)?, body })
 }
 
@@ -379,10 +375,7 @@ async fn load_changes(
         }
         let table: &str = row.try_get(2).map_err(failed(doing))?;
         let Some(kind) = tables.iter().position(|known| known.name == table) else { continue };
-        let optional = |index| -> Result<Option<Vec<u8>>, BackendError> {
-            let value: Option<Vec<u8>> = row.try_get(index).map_err(failed(doing))?;
-            value.map(|value| column::decode(value.into()).map(Vec::from)).transpose()
-        };
+        let optional = |index| -> Result<Option<Vec<u8>>, BackendError> { row.try_get(index).map_err(failed(doing)) };
         let previous = match optional(7)? {
             Some(body) => Some((body, time(integer(&row, 8)?)?)),
             None => None,
@@ -406,16 +399,4 @@ async fn load_changes(
 
 fn integer(row: &SqliteRow, index: usize) -> Result<i64, BackendError> {
     row.try_get(index).map_err(failed("cannot read a number"))
-}
-
-fn unsigned(value: i64) -> Result<u64, BackendError> {
-    u64::try_from(value).map_err(|error| BackendError::Damaged(format!("{value}: {error}")))
-}
-
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-fn time(micros: i64) -> Result<Timestamp, BackendError> {
-    Timestamp::from_microsecond(micros).map_err(|error| BackendError::Damaged(error.to_string()))
 }

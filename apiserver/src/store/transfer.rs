@@ -15,7 +15,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row, ValueRef};
 
-use super::error::BackendError;
+use super::error::{BackendError, failed};
 use tokio::time::Instant;
 
 /// Which way.
@@ -51,10 +51,6 @@ type Values = Vec<Value>;
 
 /// The columns of each table that both sides have, and their SQL types in PostgreSQL.
 type Tables = BTreeMap<String, Vec<(String, String)>>;
-
-fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> BackendError {
-    move |source| BackendError::Database { doing, source }
-}
 
 /// How long the sessions of servers that have just ended may still be seen.
 const SESSIONS_END_MAX: Duration = Duration::from_secs(3);

@@ -9,7 +9,7 @@ use crate::load::{Client, closed, fill};
 use crate::measure::Setting;
 use crate::measure::create::each;
 use crate::row::Figure;
-use crate::server::{PATH, Server, object};
+use crate::server::{OWN, PATH, Server, object};
 
 const CLIENTS: usize = 4;
 
@@ -23,8 +23,7 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         anyhow::ensure!(etcd::count(&mut peer.channel().await?).await? == i64::try_from(objects)?, "keys are missing");
         let list: Value = serde_json::from_slice(&server.access.connect().await?.get(PATH).await?)?;
         let items = list["items"].as_array().context("a list has items")?;
-        // Each namespace has one ConfigMap of the server's own.
-        let ours = items.iter().filter(|item| item["metadata"]["name"] != "kube-root-ca.crt").count();
+        let ours = items.iter().filter(|item| item["metadata"]["name"] != OWN).count();
         anyhow::ensure!(ours == usize::try_from(objects)?, "{ours} objects are listed");
 
         let least = usize::try_from(objects)? * 1024;

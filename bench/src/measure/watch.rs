@@ -19,7 +19,7 @@ use crate::load::{Client, fill};
 use crate::measure::Setting;
 use crate::measure::create::each;
 use crate::row::Figure;
-use crate::server::{Server, create_namespace, object};
+use crate::server::{OWN, Server, create_namespace, object};
 
 /// A watcher that hears nothing for so long has lost what is still missing.
 const SILENCE_SECONDS_MAX: u64 = 20;
@@ -311,25 +311,23 @@ impl Watcher for BerthWatcher {
         // Events are lines; the last one may not be whole yet.
         while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
             let line = self.buffer.split_to(end + 1);
-            // Each namespace has one ConfigMap of the server's own.
-            if !line.windows(OWN.len()).any(|window| window == OWN) {
-                numbers.push(number_of(&line)?);
-            }
+            numbers.extend(number_of(&line)?);
         }
         Ok(())
     }
 }
 
-/// The name of what the server puts into every namespace.
-const OWN: &[u8] = br#""name":"kube-root-ca.crt""#;
-
-/// The number in the name of the object of an event. Reading all of the JSON would cost more than serving it does.
-fn number_of(line: &[u8]) -> anyhow::Result<usize> {
+/// The number in the name of the object of an event; none in that of the server's own. Reading all of the JSON would cost
+/// more than serving it does.
+fn number_of(line: &[u8]) -> anyhow::Result<Option<usize>> {
     let text = std::str::from_utf8(line)?;
     anyhow::ensure!(text.starts_with(r#"{"type":"ADDED""#), "not an added object: {text}");
-    let rest = text.split_once(r#""name":"o"#).context("an object without a name")?.1;
+    let Some((_, rest)) = text.split_once(r#""name":"o"#) else {
+        anyhow::ensure!(text.contains(OWN), "an object without a name");
+        return Ok(None);
+    };
     let digits = rest.split_once('"').context("a name without an end")?.0;
-    Ok(digits.parse()?)
+    Ok(Some(digits.parse()?))
 }
 
 struct EtcdWatcher {
@@ -357,7 +355,10 @@ mod tests {
     #[test]
     fn an_event_names_its_object() {
         let line = br#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":{"labels":{"name":"x"},"name":"o42"}}}"#;
-        assert_eq!(number_of(line).unwrap(), 42);
+        assert_eq!(number_of(line).unwrap(), Some(42));
+        let own = br#"{"type":"ADDED","object":{"kind":"ConfigMap","metadata":{"name":"kube-root-ca.crt"}}}"#;
+        assert_eq!(number_of(own).unwrap(), None);
+        assert!(number_of(br#"{"type":"ADDED","object":{"metadata":{"name":"x"}}}"#).is_err());
         assert!(number_of(br#"{"type":"ERROR","object":{"metadata":{"name":"o42"}}}"#).is_err());
     }
 }

@@ -51,7 +51,7 @@ impl Session {
         self.send_body(method, path, accept, "application/json", Vec::new()).await
     }
 
-    /// Sends a request and reads the answer as JSON.
+    /// Sends a request and reads the answer as JSON; an empty one is null.
     pub(crate) async fn send_body(
         &self,
         method: &str,
@@ -67,31 +67,18 @@ impl Session {
             .header("content-type", content_type)
             .body(body)
             .context("the address is not one")?;
-        match tokio::time::timeout(ANSWER, self.client.request::<Value>(request)).await {
-            Ok(answer) => answer.map_err(|error| of_request(&error, &self.server).into()),
-            Err(_elapsed) => Err(self.silent()),
-        }
-    }
-
-    /// Sends a request with a JSON body; the answer may be empty.
-    pub(super) async fn act(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
-        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("accept", "application/json")
-            .header("content-type", "application/json")
-            .body(body)
-            .context("the address is not one")?;
-        let text = match tokio::time::timeout(ANSWER, self.client.request_text(request)).await {
-            Ok(answer) => answer.map_err(|error| anyhow::Error::from(of_request(&error, &self.server)))?,
-            Err(_elapsed) => return Err(self.silent()),
-        };
+        let answer = tokio::time::timeout(ANSWER, self.client.request_text(request)).await.map_err(|_elapsed| {
+            let message = format!("{} did not answer within {} s", self.server, ANSWER.as_secs());
+            fail(Exit::Unreachable, message)
+        })?;
+        let text = answer.map_err(|error| anyhow::Error::from(of_request(&error, &self.server)))?;
         if text.is_empty() { Ok(Value::Null) } else { serde_json::from_str(&text).context("the answer is no JSON") }
     }
 
-    fn silent(&self) -> anyhow::Error {
-        fail(Exit::Unreachable, format!("{} did not answer within {} s", self.server, ANSWER.as_secs()))
+    /// Sends a request with a JSON body, or without one.
+    pub(super) async fn act(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
+        self.send_body(method, path, "application/json", "application/json", body).await
     }
 
     /// Opens an answer that goes on for as long as there is something to say.

@@ -11,7 +11,7 @@ use crate::failure::{Exit, fail};
 use crate::print;
 use crate::server::keys;
 
-const PATH: &str = "/api/paas/v1/keys/rotation";
+const KEYS: &str = "/api/paas/v1/keys";
 /// How often the server is asked how far it is.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -22,7 +22,7 @@ pub(crate) async fn keys(command: &Keys) -> anyhow::Result<()> {
             Ok(())
         }
         Keys::Status { connection } => {
-            let status = Session::open(connection).await?.send("GET", PATH, "application/json").await?;
+            let status = Session::open(connection).await?.send("GET", KEYS, "application/json").await?;
             print::line(&serde_json::to_string_pretty(&status)?);
             Ok(())
         }
@@ -42,10 +42,10 @@ async fn rotate(options: &Rotate) -> anyhow::Result<()> {
             keys::write(file, &[&[key], &*present].concat())?;
         }
     }
-    let mut status = session.send_body("POST", PATH, "application/json", "application/json", Vec::new()).await?;
+    let mut status = session.act("POST", &format!("{KEYS}/rotation"), None).await?;
     while status["rotation"]["phase"] == "Running" {
         tokio::time::sleep(LOOK).await;
-        status = session.send("GET", PATH, "application/json").await?;
+        status = session.send("GET", KEYS, "application/json").await?;
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if status["rotation"]["phase"] != "Done" {

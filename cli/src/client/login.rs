@@ -18,9 +18,6 @@ use crate::args::{Login, Logout};
 use crate::failure::{Exit, exit_of, fail};
 use crate::print;
 
-/// What the secrets of sessions begin with.
-const SESSION_PREFIX: &str = "berth_session_";
-
 pub(crate) async fn login(options: &Login) -> anyhow::Result<()> {
     let target = options.kubeconfig.clone().map_or_else(kubeconfig::written, Ok)?;
     let known = files(&target);
@@ -98,7 +95,8 @@ pub(crate) async fn logout(options: &Logout) -> anyhow::Result<()> {
             kubeconfig::token(&config, &context).is_some().then_some((file, config, context))
         })
         .ok_or_else(|| fail(Exit::Usage, "the current context has no session"))?;
-    if kubeconfig::token(&config, &context).is_none_or(|token| !token.starts_with(SESSION_PREFIX)) {
+    if kubeconfig::token(&config, &context).is_none_or(|token| !token.starts_with(apiserver::accounts::SESSION_PREFIX))
+    {
         return Err(fail(Exit::Usage, format!("the context {context} was not made by berth login")));
     }
     let session = Session::open(connection).await?;

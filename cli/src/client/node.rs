@@ -9,18 +9,7 @@ use crate::print;
 
 pub(crate) async fn node(command: &Node) -> anyhow::Result<()> {
     match command {
-        Node::List { connection, output } => {
-            let options = Get {
-                connection: connection.clone(),
-                kind: "nodes.berth.dev".to_owned(),
-                names: Vec::new(),
-                output: *output,
-                all_namespaces: false,
-                selector: None,
-                watch: false,
-            };
-            get(&options).await
-        }
+        Node::List { connection, output } => get(&Get::all("nodes.berth.dev", connection, *output)).await,
         Node::Token { connection, region, ttl, uses } => {
             let seconds = seconds("--ttl", ttl, 30)?;
             let session = Session::open(connection).await?;

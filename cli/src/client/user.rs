@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Session, get, password};
-use crate::args::{Connection, Get, Password, Somebody, User};
+use crate::args::{Get, Password, Somebody, User};
 use crate::failure::{Exit, fail};
 use crate::print;
 
@@ -40,23 +40,10 @@ pub(crate) async fn user(command: &User) -> anyhow::Result<()> {
             print::line(&format!("user/{name} deleted"));
             Ok(())
         }
-        User::List { connection, output } => list(connection, *output).await,
+        User::List { connection, output } => get(&Get::all("users.berth.dev", connection, *output)).await,
         // Made where the authority's key is, and not by asking a server.
         User::Certificate(_) => Ok(()),
     }
-}
-
-async fn list(connection: &Connection, output: Option<crate::args::Output>) -> anyhow::Result<()> {
-    let options = Get {
-        connection: connection.clone(),
-        kind: "users.berth.dev".to_owned(),
-        names: Vec::new(),
-        output,
-        all_namespaces: false,
-        selector: None,
-        watch: false,
-    };
-    get(&options).await
 }
 
 async fn lock(Somebody { connection, name }: &Somebody, disabled: bool) -> anyhow::Result<()> {

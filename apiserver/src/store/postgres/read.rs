@@ -1,17 +1,15 @@
 //! Reading from PostgreSQL: everything at the start, and later what others have committed.
 
-use bytes::Bytes;
 use futures::TryStreamExt;
-use jiff::Timestamp;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::super::backend::{Changes, Loaded, MadeState, News, Portion, Position, StoredChange, StoredObject, stopped};
-use super::super::column;
 use super::super::error::BackendError;
 use super::super::event::Change;
+use super::super::number::time;
 use super::super::object::{KindId, Table};
 use super::statements::Statements;
 use super::{failed, position_of, signed, tokens, unsigned, within};
@@ -70,7 +68,7 @@ async fn objects(
             modified: time(integer(&row, 2)?)?,
             namespace: row.try_get(3).map_err(failed(doing))?,
             name: row.try_get(4).map_err(failed(doing))?,
-            body: body(row.try_get(5).map_err(failed(doing))?)?,
+            body: row.try_get::<String, _>(5).map_err(failed(doing))?.into(),
         });
         if objects.len() == PORTION_ROWS {
             let objects = std::mem::replace(&mut objects, Vec::with_capacity(PORTION_ROWS));
@@ -102,7 +100,7 @@ async fn changes(
         let Some(kind) = kind(&row, 2, tables)? else { continue };
         let optional = |index| -> Result<Option<Vec<u8>>, BackendError> {
             let value: Option<String> = row.try_get(index).map_err(failed(doing))?;
-            value.map(|value| body(value).map(Vec::from)).transpose()
+            Ok(value.map(Vec::from))
         };
         let previous = match optional(7)? {
             Some(body) => Some((body, time(integer(&row, 8)?)?)),
@@ -158,7 +156,7 @@ pub(super) async fn news(
                 namespace: row.try_get(3).map_err(failed(doing))?,
                 name: row.try_get(4).map_err(failed(doing))?,
                 change: Change::from_operation(row.try_get(5).map_err(failed(doing))?),
-                body: body(state)?,
+                body: state.into(),
             });
         }
         if upto < position.revision {
@@ -174,14 +172,6 @@ fn kind(row: &PgRow, index: usize, tables: &[Table]) -> Result<Option<KindId>, B
     Ok(tables.iter().position(|known| known.name == name).map(KindId))
 }
 
-fn body(value: String) -> Result<Bytes, BackendError> {
-    column::decode(Bytes::from(value))
-}
-
 pub(super) fn integer(row: &PgRow, index: usize) -> Result<i64, BackendError> {
     row.try_get(index).map_err(failed("cannot read a number"))
-}
-
-pub(super) fn time(micros: i64) -> Result<Timestamp, BackendError> {
-    Timestamp::from_microsecond(micros).map_err(|error| BackendError::Damaged(error.to_string()))
 }

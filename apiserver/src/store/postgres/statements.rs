@@ -1,6 +1,5 @@
 //! A batch as SQL statements: a few, whatever its size, because each is a round trip.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,7 +8,6 @@ use sqlx::{Arguments, Encode, Postgres, Type};
 
 use super::super::audit::AuditLine;
 use super::super::backend::{Batch, Final};
-use super::super::column;
 use super::super::error::BackendError;
 use super::super::event::Change;
 use super::super::object::{Object, Table};
@@ -240,10 +238,8 @@ impl Statements {
 }
 
 /// The columns' values of bodies, where there is one.
-fn bodies<'a>(
-    objects: impl Iterator<Item = Option<&'a Arc<Object>>>,
-) -> Result<Vec<Option<Cow<'a, str>>>, BackendError> {
-    objects.map(|object| object.map(|object| column::encode(&object.body)).transpose()).collect()
+fn bodies<'a>(objects: impl Iterator<Item = Option<&'a Arc<Object>>>) -> Result<Vec<Option<&'a str>>, BackendError> {
+    objects.map(|object| object.map(|object| object.text()).transpose()).collect()
 }
 
 fn bind_lines(arguments: &mut PgArguments, lines: &[Arc<AuditLine>]) -> Result<(), BackendError> {
@@ -272,7 +268,7 @@ fn bind_objects(arguments: &mut PgArguments, rows: &[&Final]) -> Result<(), Back
     bind(arguments, each().map(|object| micros(object.created)).collect::<Vec<_>>())?;
     bind(arguments, each().map(|object| micros(object.modified)).collect::<Vec<_>>())?;
     bind(arguments, each().map(|object| object.meta.deletion_timestamp.map(micros)).collect::<Vec<_>>())?;
-    bind(arguments, each().map(|object| column::encode(&object.body)).collect::<Result<Vec<_>, _>>()?)
+    bind(arguments, each().map(Object::text).collect::<Result<Vec<_>, _>>()?)
 }
 
 fn bind<'a, T>(arguments: &mut PgArguments, value: T) -> Result<(), BackendError>

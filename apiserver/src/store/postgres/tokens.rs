@@ -4,48 +4,20 @@ use jiff::Timestamp;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::super::error::BackendError;
+use super::super::error::{BackendError, failed};
+use super::super::number::time;
+use super::super::token_rows::{COLUMNS, ENDED, token_rows, upsert};
 use super::super::tokens::{Bond, Ended, Purpose, Token, TokenHash};
-use super::read::{integer, time};
-use super::{failed, within};
 
-/// The columns, in the order in which they are read and bound.
-const COLUMNS: &str = "id, hash, user_name, groups_json, created, expires, description, revoked, purpose, user_uid, epoch, \
-                       scope_json, last_used";
-
-/// What [`Ended`] means.
-const ENDED: &str = "revoked < $1 OR expires < $1 OR (purpose = 'session' AND (revoked < $2 OR expires < $2))";
+token_rows!(sqlx::Postgres, PgConnection, PgRow);
 
 /// Counts a change, so that the other servers read the tokens.
 const COUNT: &str = "UPDATE store_meta SET tokens_version = tokens_version + 1 WHERE id = 1 RETURNING tokens_version";
 
 /// Inserts or changes one. Returns the number of the change, as the others do.
 pub(super) async fn save(connection: &mut PgConnection, token: &Token) -> Result<i64, BackendError> {
-    let damaged = |error: serde_json::Error| BackendError::Damaged(error.to_string());
-    let groups = serde_json::to_string(&token.groups).map_err(damaged)?;
-    let scope = token.scope.as_deref().map(serde_json::to_string).transpose().map_err(damaged)?;
-    let sql = format!(
-        "WITH saved AS (\
-         INSERT INTO paas_api_tokens ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-         ON CONFLICT (id) DO UPDATE SET user_name = excluded.user_name, groups_json = excluded.groups_json, \
-         expires = excluded.expires, description = excluded.description, \
-         revoked = COALESCE(paas_api_tokens.revoked, excluded.revoked)) {COUNT}"
-    );
-    let query = sqlx::query(AssertSqlSafe(sql))
-        .bind(&token.id)
-        .bind(token.hash.0.to_vec())
-        .bind(&token.user)
-        .bind(groups)
-        .bind(token.created.as_microsecond())
-        .bind(token.expires.map(Timestamp::as_microsecond))
-        .bind(&token.description)
-        .bind(token.revoked.map(Timestamp::as_microsecond))
-        .bind(token.purpose.as_str())
-        .bind(&token.bond.uid)
-        .bind(&token.bond.epoch)
-        .bind(scope)
-        .bind(token.last_used.map(Timestamp::as_microsecond));
-    let row = within(query.fetch_one(connection)).await?;
+    let query = upserting(format!("WITH saved AS ({}) {COUNT}", upsert()), token)?;
+    let row = query.fetch_one(connection).await;
     row.and_then(|row| row.try_get(0)).map_err(failed("cannot save a token"))
 }
 
@@ -53,7 +25,7 @@ pub(super) async fn save(connection: &mut PgConnection, token: &Token) -> Result
 pub(super) async fn touch(connection: &mut PgConnection, id: &str, at: Timestamp) -> Result<i64, BackendError> {
     let sql = format!("WITH noted AS (UPDATE paas_api_tokens SET last_used = $2 WHERE id = $1) {COUNT}");
     let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(at.as_microsecond());
-    let row = within(query.fetch_one(connection)).await?;
+    let row = query.fetch_one(connection).await;
     row.and_then(|row| row.try_get(0)).map_err(failed("cannot note that a token is used"))
 }
 
@@ -62,41 +34,6 @@ pub(super) async fn remove(connection: &mut PgConnection, ended: Ended) -> Resul
     let sql = format!("WITH gone AS (DELETE FROM paas_api_tokens WHERE {ENDED}) {COUNT}");
     let query = sqlx::query(AssertSqlSafe(sql)).bind(ended.before.as_microsecond());
     let query = query.bind(ended.sessions_before.as_microsecond());
-    let row = within(query.fetch_one(connection)).await?;
+    let row = query.fetch_one(connection).await;
     row.and_then(|row| row.try_get(0)).map_err(failed("cannot remove old tokens"))
-}
-
-/// All of them.
-pub(super) async fn load(connection: &mut PgConnection) -> Result<Vec<Token>, BackendError> {
-    let doing = "cannot read the tokens";
-    let sql = format!("SELECT {COLUMNS} FROM paas_api_tokens");
-    let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(connection).await.map_err(failed(doing))?;
-    rows.iter().map(read).collect()
-}
-
-fn read(row: &PgRow) -> Result<Token, BackendError> {
-    let failed = failed("cannot read a token");
-    let damaged = |error: serde_json::Error| BackendError::Damaged(error.to_string());
-    let optional = |index| match row.try_get::<Option<i64>, _>(index) {
-        Ok(micros) => micros.map(time).transpose(),
-        Err(error) => Err(failed(error)),
-    };
-    let hash: &[u8] = row.try_get(1).map_err(&failed)?;
-    let groups: &str = row.try_get(3).map_err(&failed)?;
-    let purpose: &str = row.try_get(8).map_err(&failed)?;
-    let scope: Option<&str> = row.try_get(11).map_err(&failed)?;
-    Ok(Token {
-        id: row.try_get(0).map_err(&failed)?,
-        hash: TokenHash(hash.try_into().map_err(|_length| BackendError::Damaged("a token's hash".into()))?),
-        user: row.try_get(2).map_err(&failed)?,
-        groups: serde_json::from_str(groups).map_err(damaged)?,
-        created: time(integer(row, 4)?)?,
-        expires: optional(5)?,
-        description: row.try_get(6).map_err(&failed)?,
-        revoked: optional(7)?,
-        purpose: Purpose::parse(purpose)?,
-        bond: Bond { uid: row.try_get(9).map_err(&failed)?, epoch: row.try_get(10).map_err(&failed)? },
-        scope: scope.map(serde_json::from_str).transpose().map_err(damaged)?,
-        last_used: optional(12)?,
-    })
 }

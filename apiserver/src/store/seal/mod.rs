@@ -3,6 +3,7 @@
 
 mod key;
 mod rewrap;
+mod rows;
 pub(super) mod sql;
 
 use std::future::Future;
@@ -13,8 +14,9 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 pub use self::key::{KeyRing, MasterKey, SealError};
+pub use self::rewrap::Shelf;
 pub(super) use self::rewrap::Step;
-pub use self::rewrap::{Rewrapped, Shelf};
+pub(super) use self::rows::rows;
 
 use self::key::{Place, is_sealed};
 use super::audit::{AuditLine, AuditReader};

@@ -41,13 +41,6 @@ pub(in super::super) struct Step {
     pub(in super::super) changed: u64,
 }
 
-/// What a rotation has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rewrapped {
-    /// Rows whose data keys are wrapped by the first master key now.
-    pub rows: u64,
-}
-
 /// Everything that has bodies of sealed kinds.
 fn shelves(tables: &[Table]) -> Vec<Shelf> {
     let objects = tables.iter().filter(|table| table.sealed).map(|table| Shelf::Objects(table.name.clone()));
@@ -122,14 +115,14 @@ impl<B: Backend> Sealed<B> {
 
 impl Store {
     /// Wraps all data keys with the first master key, while everything goes on, and then forgets the other keys. Clients
-    /// wait for a few milliseconds now and then.
-    pub async fn rewrap(&self) -> Result<Rewrapped, Error> {
+    /// wait for a few milliseconds now and then. Returns how many rows were changed.
+    pub async fn rewrap(&self) -> Result<u64, Error> {
         let Some(keys) = &self.shared.keys else {
             return Err(Error::from(BackendError::from(SealError::NoKey)));
         };
         let primary = keys.ids().into_iter().next().unwrap_or_default();
         self.ask(|answer| Request::NoteKey { id: primary.clone(), answer }).await?;
-        let mut rewrapped = Rewrapped::default();
+        let mut rows = 0;
         for _ in 0..PASSES_MAX {
             if self.shared.following.is_some() {
                 tokio::time::sleep(OTHERS_FOLLOW).await;
@@ -145,10 +138,10 @@ impl Store {
                     after = Some(last);
                 }
             }
-            rewrapped.rows += changed;
+            rows += changed;
             if changed == 0 {
                 self.ask(|answer| Request::ForgetKeys { but: primary.clone(), answer }).await?;
-                return Ok(rewrapped);
+                return Ok(rows);
             }
         }
         Err(Error::invalid("another server goes on sealing with an older master key: give it the new one"))

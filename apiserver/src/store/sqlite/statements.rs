@@ -8,7 +8,6 @@ use sqlx::sqlite::SqliteArguments;
 
 use super::super::audit::AuditLine;
 use super::super::backend::{Batch, Final};
-use super::super::column;
 use super::super::error::BackendError;
 use super::super::event::{Change, Event};
 use super::super::object::{Object, Table};
@@ -242,5 +241,5 @@ fn bind_object(arguments: &mut SqliteArguments, object: &Object) -> Result<(), B
 
 /// The body as it stands in a column.
 fn text(object: &Object) -> Result<Arc<str>, BackendError> {
-    Ok(column::encode(&object.body)?.into())
+    object.text().map(Arc::from)
 }

@@ -162,7 +162,7 @@ async fn keys_are_replaced_while_clients_write(bed: Bed) {
         }
     };
     let (rewrapped, ()) = tokio::join!(rotating, writing);
-    assert!(rewrapped.unwrap().rows >= 150);
+    assert!(rewrapped.unwrap() >= 150);
     let known: Vec<_> = store.master_keys().await.unwrap().into_iter().map(|key| key.id).collect();
     assert_eq!(known, [master_key(2).id()]);
     let before = contents(&store.snapshot(THINGS, "a"));
@@ -187,8 +187,8 @@ async fn a_rotation_that_was_cut_off_is_finished_by_the_next(bed: Bed) {
         assert!(bed.try_open(Some(ring(&[only]))).await.is_err(), "both are needed: {only}");
     }
     let store = bed.try_open(Some(ring(&[2, 1]))).await.unwrap();
-    assert!(store.rewrap().await.unwrap().rows > 0);
-    assert_eq!(store.rewrap().await.unwrap().rows, 0);
+    assert!(store.rewrap().await.unwrap() > 0);
+    assert_eq!(store.rewrap().await.unwrap(), 0);
     store.close().await.unwrap();
     assert!(bed.try_open(Some(ring(&[2]))).await.is_ok());
 }

@@ -10,7 +10,7 @@ use apiserver::store::{KeyRing, Store};
 use apiserver::{Identity, Server};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http::{Method, StatusCode, Uri};
 use serde::Serialize;
@@ -88,7 +88,7 @@ impl Keys {
         let served = Served { keys: self.clone(), store: store.clone(), server: server.clone() };
         Router::new()
             .route("/api/paas/v1/keys", get(status))
-            .route("/api/paas/v1/keys/rotation", get(status).post(rotate))
+            .route("/api/paas/v1/keys/rotation", post(rotate))
             .with_state(served)
     }
 
@@ -157,9 +157,9 @@ async fn rotate(
             let result = store.rewrap().await;
             let mut rotation = keys.rotation();
             match result {
-                Ok(rewrapped) => {
-                    tracing::info!(rows = rewrapped.rows, "everything is sealed with the new master key");
-                    *rotation = Rotation { phase: Phase::Done, rows: rewrapped.rows, message: String::new() };
+                Ok(rows) => {
+                    tracing::info!(rows, "everything is sealed with the new master key");
+                    *rotation = Rotation { phase: Phase::Done, rows, message: String::new() };
                 }
                 Err(error) => {
                     tracing::error!(

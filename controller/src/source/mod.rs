@@ -137,15 +137,14 @@ async fn report(hub: &Hub, of: &Branch, answer: &Result<String, String>) {
     }
 }
 
-/// What is written depends on what was known, so it is written to that state only, and thought over again in another.
+/// Writes it to one of them, thinking it over again where the application has changed meanwhile.
 async fn report_to(hub: &Hub, key: &Key, of: &Branch, answer: &Result<String, String>) {
     for tries in 1..=REPORTS_MAX {
         let Some(application) = hub.world.applications.get(key) else { return };
         if branch(&application).as_ref() != Some(of) || is_deleted(&*application) {
             return;
         }
-        let Some(patch) = news(&application, answer) else { return };
-        let step = Step::PatchStatus { of: Target::exactly(&*application), patch };
+        let Some(step) = news(&application, answer) else { return };
         match execute::execute(hub, &step).await {
             Ok(()) => return,
             Err(error @ Error::Changed(_)) => tokio::time::sleep(error.retry(tries)).await,
@@ -159,8 +158,9 @@ async fn report_to(hub: &Hub, key: &Key, of: &Branch, answer: &Result<String, St
     tracing::warn!(application = %key, "what a branch points to could not be reported: the application changes constantly");
 }
 
-/// What is to be written to an application's status, if an answer is news to it.
-fn news(application: &Application, answer: &Result<String, String>) -> Option<Value> {
+/// What an answer makes of an application's status, if it is news to it. It depends on what was known, so it is for that
+/// state only.
+fn news(application: &Application, answer: &Result<String, String>) -> Option<Step> {
     let key = application.source_key()?;
     let before = application.status.as_ref().and_then(|status| status.source.clone()).unwrap_or_default();
     // What the branch was seen to point to stays true while it cannot be seen.
@@ -174,5 +174,39 @@ fn news(application: &Application, answer: &Result<String, String>) -> Option<Va
     if let Some(error) = &error {
         tracing::info!(application = %Key::of(application), error, "the source cannot be read");
     }
-    Some(json!({ "source": { "of": key, "commit": commit, "error": error } }))
+    let patch = json!({ "source": { "of": key, "commit": commit, "error": error } });
+    Some(Step::PatchStatus { of: Target::exactly(application), patch })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shop(source: &Value) -> Application {
+        serde_json::from_value(json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "Application",
+            "metadata": { "name": "shop", "namespace": "acme", "uid": "u1", "resourceVersion": "7" },
+            "spec": { "plan": "small", "source": { "git": { "url": "https://git.example.com/shop.git", "branch": "main" } } },
+            "status": { "source": source },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_depends_on_a_state_is_written_to_that_state_only() {
+        let of = "https://git.example.com/shop.git#main";
+        let known = shop(&json!({ "of": of, "commit": "1" }));
+        let Some(Step::PatchStatus { of: target, patch }) = news(&known, &Err("it is away".to_owned())) else {
+            panic!("that it is away is news");
+        };
+        // Another commit may be there by now, and this patch names the one before.
+        assert_eq!(target.resource_version.as_deref(), Some("7"));
+        assert_eq!(patch, json!({ "source": { "of": of, "commit": "1", "error": "it is away" } }));
+        assert_eq!(news(&known, &Ok("1".to_owned())), None);
+        let another = shop(&json!({ "of": "https://git.example.com/shop.git#next", "commit": "1" }));
+        let Some(Step::PatchStatus { patch, .. }) = news(&another, &Err("it is away".to_owned())) else {
+            panic!("that it is away is news");
+        };
+        assert_eq!(patch["source"]["commit"], Value::Null, "what another branch points to says nothing of this one");
+    }
 }

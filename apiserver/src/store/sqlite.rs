@@ -145,6 +145,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (4, "audit", include_str!("../../../migrations/sqlite/0004_audit.sql")),
     (5, "keys", include_str!("../../../migrations/sqlite/0005_keys.sql")),
     (6, "accounts", include_str!("../../../migrations/sqlite/0006_accounts.sql")),
+    (7, "audit ids", include_str!("../../../migrations/sqlite/0007_audit_ids.sql")),
 ];
 
 fn migrator() -> Migrator {

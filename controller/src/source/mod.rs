@@ -11,7 +11,7 @@ use std::time::Duration;
 use crds::Application;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -180,6 +180,8 @@ fn news(application: &Application, answer: &Result<String, String>) -> Option<St
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn shop(source: &Value) -> Application {

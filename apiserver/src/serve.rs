@@ -1,6 +1,7 @@
 //! The TLS listener: HTTP/1.1 and HTTP/2 by ALPN, upgrades, bounds, and a clean end.
 
 mod draining;
+mod unread;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use self::draining::Draining;
+use self::unread::Unread;
 use crate::auth::ClientCertificate;
 
 /// A handshake is two round trips; ten seconds allow for a very bad line and no more for somebody who only connects.
@@ -30,6 +32,7 @@ const FIRST_REQUEST_SECONDS_MAX: u64 = 20;
 const HEADER_SECONDS_MAX: u64 = 100;
 /// Kubernetes' own number, so that a client's many watches fit on one connection.
 const STREAMS_MAX: u32 = 250;
+
 /// How many connections there may be and how long they are waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
@@ -146,7 +149,11 @@ async fn connection(
     let speaks = spoken.clone();
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         speaks.cancel();
-        let mut request = request.map(axum::body::Body::new);
+        let mut request = match request.version() {
+            http::Version::HTTP_2 => request.map(Unread::new).map(axum::body::Body::new),
+            // HTTP/1.1 has one request at a time, whose end hyper sees to.
+            _ => request.map(axum::body::Body::new),
+        };
         request.extensions_mut().insert(Peer(peer));
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());

@@ -1,7 +1,7 @@
 //! The TLS listener: protocols, upgrades, and a clean end.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use apiserver::clock::Clock;
@@ -11,7 +11,8 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::get;
 use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt as _, Full};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject as _;
@@ -21,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::world::{PATIENCE, WIDGETS, World, eventually, widget_named};
@@ -71,7 +73,10 @@ impl Socket {
     }
 
     /// A connection that speaks HTTP/2, and the task that keeps it going.
-    async fn http2(&self) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
+    async fn http2<B>(&self) -> (SendRequest<B>, JoinHandle<hyper::Result<()>>)
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+    {
         let stream = TokioIo::new(self.connect(&["h2"]).await.unwrap());
         let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
         (sender, apiserver::task::spawn("client", connection))
@@ -255,4 +260,27 @@ async fn a_reader_that_stops_is_cut_off() {
     // Who reads, however much it is, gets it.
     let whole = sender.send_request(socket.request(WIDGETS)).await.unwrap().into_body().collect().await.unwrap();
     assert!(whole.to_bytes().len() > 36_000_000);
+}
+
+#[tokio::test]
+async fn who_is_refused_while_still_sending_hears_why() {
+    let socket = Socket::open().await;
+    let (mut sender, _connection) = socket.http2().await;
+    let (chunks, body) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let request = Request::post(format!("https://localhost{WIDGETS}")).body(StreamBody::new(ReceiverStream::new(body)));
+    let answer = timeout(PATIENCE, sender.send_request(request.unwrap())).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 401, "before anything was sent");
+    for _ in 0..32 {
+        let chunk = Frame::data(Bytes::from(vec![b'x'; 64 << 10]));
+        timeout(PATIENCE, chunks.send(Ok(chunk))).await.unwrap().expect("what it still sends is taken");
+    }
+    drop(chunks);
+    let reason = timeout(PATIENCE, answer.into_body().collect()).await.unwrap().expect("the stream is not reset");
+    assert!(reason.to_bytes().windows(15).any(|part| part == b"\"kind\":\"Status\""));
+    // Who goes on for longer than any request may is cut off.
+    let (chunks, body) = tokio::sync::mpsc::channel(1);
+    let request = Request::post(format!("https://localhost{WIDGETS}")).body(StreamBody::new(ReceiverStream::new(body)));
+    timeout(PATIENCE, sender.send_request(request.unwrap())).await.unwrap().unwrap();
+    let endless = async { while chunks.send(Ok(Frame::data(Bytes::from(vec![b'x'; 64 << 10])))).await.is_ok() {} };
+    timeout(PATIENCE, endless).await.expect("it is cut off");
 }

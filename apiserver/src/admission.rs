@@ -148,12 +148,8 @@ pub fn check_address(kind: &Kind, namespace: &str, name: Option<&str>, object: &
     }
     match metadata.get("namespace").and_then(Value::as_str).unwrap_or("") {
         "" => {}
-        given if kind.scope == Scope::Cluster => {
-            return Err(Error::bad_request(format!(
-                "namespace {given:?} is set on the cluster-scoped kind {}",
-                kind.kind
-            )));
-        }
+        // Tools that do not know a kind set it on everything; below it is taken away.
+        _ if kind.scope == Scope::Cluster => {}
         given if given != namespace => {
             return Err(Error::bad_request(format!(
                 "the namespace of the provided object does not match the namespace sent on the request: {given:?} is not {namespace:?}"
@@ -376,6 +372,29 @@ fn length(object: &Value) -> usize {
     // Counting cannot fail, and a tree has nothing that JSON cannot say.
     serde_json::to_writer(&mut length, object).ok();
     length.0
+}
+
+/// Takes away owner references that stand twice, as they are. The answer is a warning, in Kubernetes' words.
+pub fn forget_repeated_owners(object: &mut Value) -> Option<String> {
+    let owners = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    let mut repeated: Vec<String> = Vec::new();
+    let mut seen: Vec<Value> = Vec::new();
+    owners.retain(|owner| {
+        let first = !seen.contains(owner);
+        if first {
+            seen.push(owner.clone());
+        } else if let Some(uid) = owner.get("uid").and_then(Value::as_str) {
+            repeated.push(uid.to_owned());
+        }
+        first
+    });
+    (!repeated.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may \
+             reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            repeated.join(", ")
+        )
+    })
 }
 
 /// What to do about unknown and duplicate fields: an error for strict requests, else the warnings to send.

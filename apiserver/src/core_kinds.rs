@@ -67,6 +67,7 @@ fn base(group: &str, version: &str, kind: &str, plural: &str, scope: Scope, mut 
         columns: Vec::new(),
         selectable_fields: Vec::new(),
         strategic_merge: true,
+        replace_names_revision: false,
         name_rule: NameRule::Subdomain,
         prepare: None,
         validate: None,

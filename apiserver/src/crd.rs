@@ -58,6 +58,7 @@ impl Kind {
                 .map(|f| f.json_path.trim_start_matches('.').to_owned())
                 .collect(),
             strategic_merge: false,
+            replace_names_revision: true,
             name_rule: NameRule::Subdomain,
             prepare: None,
             validate: None,

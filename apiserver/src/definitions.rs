@@ -48,6 +48,7 @@ pub fn kind() -> Kind {
         }],
         selectable_fields: Vec::new(),
         strategic_merge: false,
+        replace_names_revision: false,
         name_rule: NameRule::Subdomain,
         prepare: None,
         validate: None,

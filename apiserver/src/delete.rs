@@ -17,15 +17,13 @@ use crate::query::{self, ListOptions, Query};
 use crate::respond::{self, encode};
 use crate::server::State;
 use crate::store::{self, Key, Object, Write};
+use crate::write::Tries;
 use crate::{audit, decode, namespaces, protobuf};
 
 /// The finalizer of an owner that waits for its dependents.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
 /// The finalizer of an owner whose dependents are to be let go.
 pub(crate) const ORPHAN: &str = "orphan";
-
-/// How often a deletion that names no revision is tried again when others write in between.
-const ATTEMPTS_MAX: usize = 5;
 
 /// What happens to dependents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,13 +87,6 @@ impl Options {
         for value in body.get("dryRun").and_then(Value::as_array).into_iter().flatten() {
             query::check_dry_run(value.as_str().unwrap_or_default(), "DeleteOptions")?;
             dry_run = true;
-        }
-        if body.get("gracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
-            return Err(refuse(
-                "gracePeriodSeconds",
-                FieldErrorReason::Invalid,
-                format!("Invalid value: {}: must be greater than or equal to 0", body["gracePeriodSeconds"]),
-            ));
         }
         let precondition = |field: &str| {
             let value = body.get("preconditions").and_then(|p| p.get(field)).and_then(Value::as_str);
@@ -185,9 +176,8 @@ pub(crate) async fn delete(
     options: &Options,
 ) -> Result<Deleted, Error> {
     let kind = &target.kind;
-    let mut attempts = ATTEMPTS_MAX;
+    let mut tries = Tries::new();
     loop {
-        attempts -= 1;
         let current = objects::find(state, target)?;
         check_preconditions(kind, &current, options)?;
         let old = respond::tree(kind, &current.body)?;
@@ -222,7 +212,7 @@ pub(crate) async fn delete(
         match state.store.write_audited(write, line).await {
             Ok(stored) if waits => return Ok(Deleted::Marked(respond::face(kind, &stored)?)),
             Ok(_) => return Ok(Deleted::Gone(current)),
-            Err(store::Error::Conflict { .. }) if attempts > 0 => {}
+            Err(store::Error::Conflict { .. }) if tries.again().await => {}
             Err(error) => return Err(Error::from_store(error, kind, target.name())),
         }
     }

@@ -51,6 +51,12 @@ impl Error {
         self.reason
     }
 
+    /// The fields that are wrong, each with its reason, and without their values.
+    pub(crate) fn causes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let causes = self.details.iter().filter_map(|details| details["causes"].as_array()).flatten();
+        causes.filter_map(|cause| Some((cause["field"].as_str()?, cause["reason"].as_str()?)))
+    }
+
     /// 400: the request makes no sense, whatever is stored.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
@@ -325,6 +331,11 @@ impl Error {
     /// What the store said about an object.
     pub fn from_store(error: store::Error, kind: &Kind, name: &str) -> Self {
         match error {
+            store::Error::Exists { current } if current.meta.deletion_timestamp.is_some() => {
+                let mut error = Self::already_exists(kind, name);
+                error.message.insert_str(0, "object is being deleted: ");
+                error
+            }
             store::Error::Exists { .. } => Self::already_exists(kind, name),
             store::Error::NotFound => Self::not_found(kind, name),
             store::Error::Conflict { .. } => Self::conflict(kind, name),

@@ -233,14 +233,13 @@ fn standing(state: &State, owner: &Owner, namespace: &str) -> Standing {
     let Some(key) = owner_key(state, owner, namespace) else { return Standing::There };
     match state.store.get(&key).filter(|object| object.uid == owner.uid) {
         None => Standing::Gone,
-        Some(object)
-            if object.meta.deletion_timestamp.is_some()
-                && object.meta.finalizers.iter().any(|f| **f == *FOREGROUND) =>
-        {
-            Standing::Waiting
-        }
+        Some(object) if waits_for_dependents(&object) => Standing::Waiting,
         Some(_) => Standing::There,
     }
+}
+
+fn waits_for_dependents(object: &Object) -> bool {
+    object.meta.deletion_timestamp.is_some() && object.meta.finalizers.iter().any(|f| **f == *FOREGROUND)
 }
 
 async fn dependent(state: &State, identity: &Identity, key: &Key) -> Result<(), Error> {
@@ -263,13 +262,27 @@ async fn dependent(state: &State, identity: &Identity, key: &Key) -> Result<(), 
         return Ok(());
     }
     let waited_for = standings.iter().any(|(_, standing)| *standing == Standing::Waiting);
-    let propagation = if waited_for && !state.store.dependents(&object.uid).is_empty() {
+    let dependents = state.store.dependents(&object.uid);
+    let propagation = if waited_for && !dependents.is_empty() {
         // What an owner waits for waits for its own dependents in turn.
         Some(Propagation::Foreground)
     } else {
         None
     };
+    if propagation.is_some() && dependents.iter().any(|(_, dependent)| waits_for_dependents(dependent)) {
+        // An owner may be a dependent of its dependent: so that they do not wait for each other, it is not waited for.
+        rewrite(state, key, unblock).await?;
+    }
     remove(state, identity, key, propagation).await
+}
+
+/// Lets owners go without waiting.
+fn unblock(object: &mut Value) -> Result<(), Error> {
+    let owners = admission::metadata(object)?.get_mut("ownerReferences").and_then(Value::as_array_mut);
+    for owner in owners.into_iter().flatten().filter_map(Value::as_object_mut) {
+        owner.insert("blockOwnerDeletion".into(), false.into());
+    }
+    Ok(())
 }
 
 /// Takes owner references away.
@@ -360,8 +373,10 @@ async fn remove(state: &State, identity: &Identity, key: &Key, propagation: Opti
     // Somebody may have made another object of that name since it was looked at.
     let options = Options { propagation, uid: Some((*object.uid).to_owned()), ..Options::default() };
     match delete::delete(state, &target, identity, &options).await {
-        Err(error) if !matches!(error.code(), 404 | 409) => Err(error),
-        _ => Ok(()),
+        // It is gone, or was made anew; whoever else changes it is no reason to leave it.
+        Err(error) if error.code() == 404 => Ok(()),
+        Err(error) if error.code() == 409 && state.store.get(key).is_none_or(|now| now.uid != object.uid) => Ok(()),
+        result => result.map(drop),
     }
 }
 

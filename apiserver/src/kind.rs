@@ -156,6 +156,8 @@ pub struct Kind {
     pub selectable_fields: Vec<String>,
     /// Core kinds take strategic merge patches; custom ones answer 415 as Kubernetes does.
     pub strategic_merge: bool,
+    /// Whether a PUT has to say which state it replaces: custom kinds and Leases, as in Kubernetes.
+    pub replace_names_revision: bool,
     /// Which names are allowed.
     pub name_rule: NameRule,
     /// What is folded together before an object is written; `None` for most kinds.
@@ -202,11 +204,18 @@ pub struct View {
 
 /// What can be done with a kind of the server's own store.
 pub const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+/// The same without deleting many at once.
+const VERBS_ONE_BY_ONE: &[&str] = &["create", "delete", "get", "list", "patch", "update", "watch"];
 
 impl Kind {
     /// What can be done with its objects.
     pub fn verbs(&self) -> &'static [&'static str] {
-        self.view_of.as_ref().map_or(VERBS, |view| view.verbs)
+        match &self.view_of {
+            Some(view) => view.verbs,
+            // With one request too much would be gone.
+            None if crate::namespaces::is_namespace(self) => VERBS_ONE_BY_ONE,
+            None => VERBS,
+        }
     }
 
     /// `group/version`, or just the version in the core group.

@@ -18,12 +18,13 @@ use crate::query::{self, Freshness, ListOptions, PageToken, Query};
 use crate::respond::{self, Wish};
 use crate::router::Label;
 use crate::selection::Selection;
+use crate::selector::FieldSelector;
 use crate::server::State;
 use crate::store::{Key, Object, Snapshot};
 use crate::{audit, definitions, delete, documents, namespaces, scale, service_accounts, streams, watch, write};
 
 /// Kubernetes' bound for request bodies.
-const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// One request for a resource, taken apart.
 pub(crate) struct Call {
@@ -89,7 +90,7 @@ async fn answer(state: &Arc<State>, parts: Parts, body: Body) -> (Option<Label>,
         Err(error) => Err(error),
     };
     if let (Err(error), Some((target, identity))) = (&result, &noted) {
-        audit::note(state, target, identity, verb, Err(error));
+        audit::note_refusal(state, target, identity, verb, error);
     }
     (Some(label), result)
 }
@@ -116,13 +117,28 @@ fn verb(call: &Call) -> Option<&'static str> {
         Method::PUT if named => Some("update"),
         Method::PATCH if named && part != Some(Subresource::Finalize) => Some("patch"),
         Method::DELETE if named && part.is_none() => Some("delete"),
-        Method::DELETE if !named && !target.across_namespaces() => Some("deletecollection"),
+        Method::DELETE if !named && !target.across_namespaces() => {
+            Some("deletecollection").filter(|verb| target.kind.view_of.is_some() || target.kind.verbs().contains(verb))
+        }
         _ => None,
     }
 }
 
 pub(crate) async fn authorise(state: &State, call: &Call, verb: &str) -> Result<(), Error> {
-    authorise_target(state, &call.target, &call.identity, verb).await
+    let (target, identity) = (&call.target, &call.identity);
+    if target.name.is_none()
+        && matches!(verb, "list" | "watch")
+        && let Some(fields) = call.query.get("fieldSelector")
+        && let Ok(fields) = FieldSelector::parse(fields)
+        && let Some(name) = fields.name()
+    {
+        // Who selects one object by its name asks for that one, and for no more than who gets it.
+        let named = Target { name: Some(name.to_owned()), ..target.clone() };
+        if authorise_target(state, &named, identity, verb).await.is_ok() {
+            return Ok(());
+        }
+    }
+    authorise_target(state, target, identity, verb).await
 }
 
 /// 403 for who may not do this to that.
@@ -247,7 +263,6 @@ fn snapshot_at(state: &State, target: &Target, revision: u64) -> Result<Snapshot
 pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) -> Result<Page, Error> {
     let selection = Selection::new(target, &options.label_selector, &options.field_selector)?;
     let resume = options.continue_token.as_deref().map(PageToken::decode).transpose()?;
-    let mut consistent = true;
     let snapshot = match &resume {
         Some(token) => {
             if let Some(revision) = token.revision() {
@@ -259,7 +274,6 @@ pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) 
                     )
                 })?
             } else {
-                consistent = false;
                 snapshot(state, target)
             }
         }
@@ -301,8 +315,7 @@ pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) 
         },
     }
     let last = objects.last().filter(|_| more);
-    let next =
-        last.map(|last| PageToken::new(consistent.then_some(snapshot.revision), &last.namespace, &last.name).encode());
+    let next = last.map(|last| PageToken::new(Some(snapshot.revision), &last.namespace, &last.name).encode());
     let remaining = last
         .filter(|_| selection.is_everything())
         .map(|last| snapshot.range_after(&last.namespace, &last.name).count());

@@ -95,7 +95,7 @@ pub enum Endpoint {
     Group(String),
     /// Objects.
     Resource(Target),
-    /// A path with the shape of a resource and no kind behind it; still authorised as a resource.
+    /// A path with the shape of a resource and no kind behind it: 404 for whoever is known.
     Unknown,
 }
 

@@ -137,7 +137,7 @@ pub(crate) async fn answer(
     let spec = map.get("spec").cloned().unwrap_or(Value::Null);
     let status = match review {
         Review::SelfSubject(_) => json!({"userInfo": user_info(&identity)}),
-        Review::SelfAccess => access(state, &identity, &attributes(&spec)?).await,
+        Review::SelfAccess => access(state, &identity, &attributes(review, &spec)?).await,
         Review::SelfRules => {
             let Some(namespace) = spec["namespace"].as_str().filter(|namespace| !namespace.is_empty()) else {
                 return Err(Error::bad_request("no namespace on request"));
@@ -146,16 +146,16 @@ pub(crate) async fn answer(
             // What a scope cuts off cannot be said in rules.
             rules(&found, identity.scope.is_some())
         }
-        Review::Access => access(state, &subject(review, &spec)?, &attributes(&spec)?).await,
+        Review::Access => access(state, &subject(review, &spec)?, &attributes(review, &spec)?).await,
         Review::LocalAccess => {
-            let attributes = attributes(&spec)?;
+            let attributes = attributes(review, &spec)?;
             if attributes.is_path() || attributes.namespace != namespace {
                 let message = format!("Invalid value: {:?}: must match metadata.namespace", attributes.namespace);
                 return Err(review.invalid("spec.resourceAttributes.namespace", &message));
             }
             access(state, &subject(review, &spec)?, &attributes).await
         }
-        Review::Token => token(state, &spec).await,
+        Review::Token => token(state, &identity, &spec).await,
     };
     map.insert("status".into(), status);
     wish.send_value(StatusCode::CREATED, &object).await
@@ -216,7 +216,7 @@ fn subject(review: Review, spec: &Value) -> Result<Identity, Error> {
 }
 
 /// Whose a token is, whoever of the authenticators knows.
-async fn token(state: &State, spec: &Value) -> Value {
+async fn token(state: &State, caller: &Identity, spec: &Value) -> Value {
     let nobody = |error: &str| json!({"user": {}, "authenticated": false, "error": error});
     let Some(text) = spec["token"].as_str().filter(|text| !text.is_empty()) else { return nobody("no token was sent") };
     let wanted: Vec<&str> = spec["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -240,13 +240,17 @@ async fn token(state: &State, spec: &Value) -> Value {
     parts.headers.insert(header::AUTHORIZATION, value);
     for authenticator in &state.authenticators {
         if let Some(identity) = authenticator.authenticate(&parts).await {
+            // Whoever asks would take it for good for all that its user may do: the answer has no place for less.
+            if identity.scope.is_some() && identity.credential != caller.credential {
+                return nobody("the token is good for a part of what its user may do, and for this API alone");
+            }
             return json!({"user": user_info(&identity), "authenticated": true, "audiences": [AUDIENCE]});
         }
     }
     nobody("the token is not valid")
 }
 
-fn attributes(spec: &Value) -> Result<Attributes, Error> {
+fn attributes(review: Review, spec: &Value) -> Result<Attributes, Error> {
     let text =
         |value: &Map<String, Value>, field: &str| value.get(field).and_then(Value::as_str).unwrap_or("").to_owned();
     let given = |field: &str| spec.get(field).and_then(Value::as_object);
@@ -262,8 +266,9 @@ fn attributes(spec: &Value) -> Result<Attributes, Error> {
             path: String::new(),
         }),
         (None, Some(of)) => Ok(Attributes::of_path(&text(of, "verb"), &text(of, "path"))),
-        _ => Err(Error::bad_request(
-            "spec: exactly one of resourceAttributes or nonResourceAttributes must be specified",
+        _ => Err(review.invalid(
+            "spec.resourceAttributes",
+            "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
     }
 }

@@ -189,7 +189,7 @@ impl Stream {
                 biased;
                 () = self.shutdown.cancelled() => return false,
                 () = sleep_until(self.end) => return false,
-                () = sleep_until(self.look_at), if !self.identity.extra.is_empty() => {
+                () = sleep_until(self.look_at), if self.identity.credential.is_some() => {
                     self.look_at = Instant::now() + LOOK_AGAIN;
                     let accounts = self.encoder.state.accounts.as_ref();
                     if accounts.is_some_and(|accounts| !accounts.goes_on(&self.identity)) {

@@ -1,11 +1,13 @@
 //! Create, replace and patch. All of them end in [`settle`], so that an object is judged the same whichever way it came.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::admission::{self, Operation};
 use crate::apply;
@@ -21,8 +23,12 @@ use crate::server::State;
 use crate::store::{self, Key, Object, Write};
 use crate::{apply_patch, audit, decode, namespaces, patch as patches, quota, scale};
 
-/// How often a write that names no revision is tried again when others write in between: Kubernetes' number.
-const ATTEMPTS_MAX: usize = 5;
+/// How long a write that names no revision is tried again when others write in between: half of what a request may take.
+const TRIES_MAX: Duration = Duration::from_secs(30);
+/// So many follow each other at once.
+const TRIES_AT_ONCE: u32 = 3;
+/// Between later ones: some transactions' time.
+const TRY_PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How often a generated name that is taken is drawn again.
 const NAMES_MAX: usize = 8;
 /// Kubernetes' alphabet for generated names: no vowels, so that no words come out, and nothing that looks alike.
@@ -30,7 +36,7 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Headers of warnings together may not be longer: Kubernetes' bound, below what proxies take.
 const WARNINGS_BYTES_MAX: usize = 4096;
-/// One warning is cut here.
+/// If they would be, each is cut here.
 const WARNING_CHARS_MAX: usize = 256;
 
 /// What is written, by whom and how.
@@ -106,7 +112,8 @@ async fn create_once(
         namespaces::begin(&mut object)?;
     }
     let unknown = admission::shape(kind, &state.schemas[target.index], &mut object);
-    let warnings = admission::meet_unknown(kind, &unknown, problems, options.field_validation, None)?;
+    let mut warnings = admission::meet_unknown(kind, &unknown, problems, options.field_validation, None)?;
+    warnings.extend(admission::forget_repeated_owners(&mut object));
     let name = admission::text(&object, "name").to_owned();
     if kind.scope == Scope::Namespaced {
         namespaces::check_open(state, kind, &name, target.namespace())?;
@@ -203,7 +210,19 @@ pub(crate) async fn replace(state: &State, call: &Call, body: Bytes) -> Result<R
     }
     admission::check_type(&target.kind, &mut object)?;
     admission::check_address(&target.kind, target.namespace(), target.name.as_deref(), &mut object)?;
-    let written = change(&context, true, |_old| {
+    let names_none = matches!(admission::text(&object, "resourceVersion"), "" | "0");
+    let written = change(&context, true, |old| {
+        // Who means another object of that name is told so first.
+        let uid = admission::text(&object, "uid");
+        let same = uid.is_empty() || uid == admission::text(old, "uid");
+        if target.kind.replace_names_revision && names_none && same {
+            let cause = FieldError {
+                field: "metadata.resourceVersion".into(),
+                reason: FieldErrorReason::Invalid,
+                message: "Invalid value: 0: must be specified for an update".into(),
+            };
+            return Err(Error::invalid(&target.kind, target.name(), &[cause]));
+        }
         Ok(Proposal { problems: decoded.problems.clone(), ..Proposal::of(object.clone()) })
     })
     .await?;
@@ -246,6 +265,7 @@ pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Res
         return Err(Error::invalid_kind("meta.k8s.io", "PatchOptions", "", &[cause]));
     }
     let reads_owners = ownership::may_name_owners(&body);
+    let problems = if media == "application/json-patch+json" { Vec::new() } else { patches::problems(&body) };
     let context = Context { state, target, identity: &call.identity, options, reads_owners };
     if wants_scale {
         let written = change(&context, false, |old| {
@@ -259,7 +279,8 @@ pub(crate) async fn patch(state: &State, call: &Call, body: Bytes) -> Result<Res
         let mut object = apply(kind, old, &body)?;
         admission::check_type(kind, &mut object)?;
         admission::check_address(kind, target.namespace(), target.name.as_deref(), &mut object)?;
-        Ok(Proposal { patch: Some(String::from_utf8_lossy(&body).into_owned()), ..Proposal::of(object) })
+        let patch = Some(String::from_utf8_lossy(&body).into_owned());
+        Ok(Proposal { patch, problems: problems.clone(), ..Proposal::of(object) })
     })
     .await?;
     send(state, call, wish, written).await
@@ -290,9 +311,8 @@ pub(crate) async fn change(
     propose: impl Fn(&Value) -> Result<Proposal, Error>,
 ) -> Result<Written, Error> {
     let kind = &context.target.kind;
-    let mut attempts = ATTEMPTS_MAX;
+    let mut tries = Tries::new();
     loop {
-        attempts -= 1;
         let current = objects::find(context.state, context.target)?;
         let mut old = respond::tree(kind, &current.body)?;
         let hidden = if context.reads_owners { None } else { apply::take(&mut old) };
@@ -307,11 +327,34 @@ pub(crate) async fn change(
         let sent = apply::take(&mut proposal.object);
         let stored = hidden.or_else(|| apply::take(&mut old));
         match settle(context, &current, &old, proposal, Owned { stored, sent }).await {
-            Err(Failure::Raced) if pinned.is_none() && attempts > 0 => {}
+            Err(Failure::Raced) if pinned.is_none() && tries.again().await => {}
             Err(Failure::Raced) => return Err(Error::conflict(kind, context.target.name())),
             Err(Failure::Refused(error)) => return Err(error),
             Ok(written) => return Ok(written),
         }
+    }
+}
+
+/// Tries of a write that names no revision, against others who write the same object: in one transaction only one of them
+/// wins.
+pub(crate) struct Tries {
+    made: u32,
+    end: Instant,
+}
+
+impl Tries {
+    pub(crate) fn new() -> Self {
+        Self { made: 0, end: Instant::now() + TRIES_MAX }
+    }
+
+    /// Whether to try once more. After the first few it takes turns with the others by chance.
+    pub(crate) async fn again(&mut self) -> bool {
+        self.made += 1;
+        if self.made > TRIES_AT_ONCE {
+            let [byte, ..] = *uuid::Uuid::new_v4().as_bytes();
+            tokio::time::sleep(TRY_PAUSE_MAX * u32::from(byte) / 256).await;
+        }
+        Instant::now() < self.end
     }
 }
 
@@ -356,7 +399,8 @@ async fn settle(
     }
     let unknown = admission::shape(kind, &state.schemas[target.index], &mut new);
     let patch = proposal.patch.as_deref().map(|patch| (name, if kind.sensitive { "…" } else { patch }));
-    let warnings = admission::meet_unknown(kind, &unknown, proposal.problems, options.field_validation, patch)?;
+    let mut warnings = admission::meet_unknown(kind, &unknown, proposal.problems, options.field_validation, patch)?;
+    warnings.extend(admission::forget_repeated_owners(&mut new));
     judge(context, Operation::Update, target.subresource, name, Some(old), &mut new).await?;
     let unchanged = admission::unchanged(old, &new);
     // A part of an object says nothing about who owns the whole.
@@ -406,15 +450,18 @@ pub(crate) async fn send(state: &State, call: &Call, wish: respond::Wish, writte
 
 /// One `Warning` header each, as `kubectl` prints them.
 pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    let whole: usize = warnings.iter().map(String::len).sum();
+    let each = if whole > WARNINGS_BYTES_MAX { WARNING_CHARS_MAX } else { WARNINGS_BYTES_MAX };
     let mut length = 0;
     for warning in warnings {
-        let text: String = warning.chars().take(WARNING_CHARS_MAX).filter(|c| !c.is_control()).collect();
+        let text: String = warning.chars().take(each).filter(|c| !c.is_control()).collect();
         length += text.len();
         if length > WARNINGS_BYTES_MAX {
             return;
         }
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
+        // As bytes: a field may be called whatever it likes.
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }
     }

@@ -119,6 +119,7 @@ impl Accounts {
         let mut identity = person.identity();
         let credential = format!("{}={}", token.purpose.as_str().to_uppercase(), token.id);
         identity.extra.insert(CREDENTIAL.into(), vec![credential]);
+        identity.credential = Some(token.id.as_str().into());
         identity.scope.clone_from(&token.scope);
         Some(identity)
     }
@@ -130,9 +131,9 @@ impl Accounts {
     }
 
     /// Whether what a request came with still opens anything, for what goes on after it was answered. It does if it is
-    /// none of these.
+    /// no session and no token.
     pub(crate) fn goes_on(&self, identity: &Identity) -> bool {
-        let Some(id) = credential(identity, "SESSION").or_else(|| credential(identity, "TOKEN")) else { return true };
+        let Some(id) = &identity.credential else { return true };
         let token = self.store.tokens().by_id(id);
         token.is_some_and(|token| token.is_valid(self.clock.now()) && self.standing(&token).is_some())
     }

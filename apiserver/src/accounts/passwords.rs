@@ -9,7 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::person::Person;
-use super::{Accounts, answer, password};
+use super::{Accounts, answer, credential, password};
 use crate::audit;
 use crate::auth::{Attributes, Identity, allows};
 use crate::error::Error;
@@ -48,20 +48,28 @@ impl Accounts {
     async fn set(&self, state: &State, caller: &Identity, name: &str, wanted: Wanted) -> Result<(), Error> {
         let Wanted { password, current } = wanted;
         let person = self.person(name);
-        let refused = self.refusal(state, caller, name, person.as_ref()).await;
         // A certificate or a token of an identity provider of the same name is somebody else.
         let own = person.as_ref().is_some_and(|person| caller.user == name && caller.uid == person.uid);
-        if let Some(refusal) = refused {
-            if !own {
-                return Err(refusal);
+        let mut replaced = None;
+        if own {
+            // Whatever else they may do: who has found a token, or a screen that is open, must not shut out its owner.
+            if credential(caller, "SESSION").is_none() {
+                let message = "a password of one's own is set in a session: sign in first";
+                return Err(Error::forbidden(&self.target.kind.group, &self.target.kind.plural, name, message));
             }
             let current = current.ok_or_else(|| {
                 answer::invalid("Password", "current", "Required value: the present password, which is to be replaced")
             })?;
-            self.prove(name, current, caller).await.map_err(|error| match error.code() {
+            let proved = self.prove(name, current, caller).await.map_err(|error| match error.code() {
                 401 => answer::invalid("Password", "current", "Invalid value: it is not the present password"),
                 _ => error,
             })?;
+            replaced = Some(proved.1);
+        } else if let Some(refusal) = self.refusal(state, caller, name, person.as_ref()).await {
+            return Err(refusal);
+        } else if caller.credential.is_some() && credential(caller, "SESSION").is_none() {
+            let message = "no token sets a password: sign in, or use a service account or a certificate";
+            return Err(Error::forbidden(&self.target.kind.group, &self.target.kind.plural, name, message));
         }
         let person = person.ok_or_else(|| Error::not_found(&self.target.kind, name))?;
         if let Some(problem) = password::problem(name, &password) {
@@ -69,7 +77,7 @@ impl Accounts {
         }
         let hash = self.hasher.hash(password).await?;
         let line = audit::part(state, caller, "update", &self.target_of(name), "password", 204, None);
-        self.keep(&person, &hash, line).await
+        self.keep(&person, &hash, replaced.as_ref(), line).await
     }
 
     /// Why the caller may not set anybody's password; `None` if they may. Whoever sets a password can sign in with it, so it

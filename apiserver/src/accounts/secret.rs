@@ -48,8 +48,14 @@ impl Accounts {
         Some(Known { hash: text(&data.hash)?, epoch: text(&data.epoch)? })
     }
 
-    /// Puts a hash in place of what there is, under a new epoch.
-    pub(super) async fn keep(&self, person: &Person, hash: &str, line: AuditLine) -> Result<(), Error> {
+    /// Puts a hash in place of what there is, under a new epoch; in place of `replaced` alone, if that is said.
+    pub(super) async fn keep(
+        &self,
+        person: &Person,
+        hash: &str,
+        replaced: Option<&Known>,
+        line: AuditLine,
+    ) -> Result<(), Error> {
         let kind = &self.target.kind;
         let key = self.address(&person.uid);
         let body = json!({
@@ -64,6 +70,10 @@ impl Accounts {
             "data": {"hash": STANDARD.encode(hash), "epoch": STANDARD.encode(uuid::Uuid::new_v4().to_string())},
         });
         for _ in 0..ATTEMPTS_MAX {
+            // Who knew the password before an administrator set another one does not undo that.
+            if replaced.is_some_and(|replaced| self.secret(&person.uid).as_ref() != Some(replaced)) {
+                return Err(Error::conflict(kind, &person.name));
+            }
             let write = match self.store.get(&key) {
                 None => Write::Create { key: key.clone(), body: body.clone() },
                 Some(present) => {

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::guard::network;
+
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Key {
@@ -39,6 +41,13 @@ impl Key {
     }
 }
 
+/// Tries at a time of one network, and for one name: a quarter of those whose passwords may wait to be looked at, so that who
+/// knows a password cannot keep everybody else waiting.
+const TOGETHER_MAX: u32 = 8;
+const TOGETHER_OF_NAME_MAX: u32 = 2;
+/// When it makes sense to come again after too many at a time.
+const TOGETHER_PAUSE: Duration = Duration::from_secs(1);
+
 /// After so long without one, failures are forgotten: as long as the longest pause.
 const FORGOTTEN_AFTER: Duration = Duration::from_mins(15);
 /// What is remembered at a time, some 150 bytes each. Past this the oldest is forgotten: an attacker with so many addresses
@@ -51,9 +60,12 @@ struct Failures {
     last: Instant,
 }
 
-/// What is remembered of failures.
+/// What is remembered of failures, and the tries that are under way.
 #[derive(Debug, Default)]
-pub(super) struct Throttle(Mutex<HashMap<Key, Failures>>);
+pub(super) struct Throttle {
+    failures: Mutex<HashMap<Key, Failures>>,
+    under_way: Mutex<HashMap<Key, u32>>,
+}
 
 /// A try that has begun.
 pub(super) struct Try<'a> {
@@ -66,13 +78,16 @@ impl Throttle {
     pub(super) fn enter(&self, name: &str, address: Option<IpAddr>, now: Instant) -> Result<Try<'_>, Duration> {
         let from = address.map(network).unwrap_or_default();
         let keys = [Key::NameFrom(name.to_owned(), from.clone()), Key::From(from), Key::Name(name.to_owned())];
+        // Whoever is refused below has left again by then.
+        let entered = self.begin(keys)?;
+        let keys = &entered.keys;
         let mut known = self.known();
         known.retain(|_, failures| now.saturating_duration_since(failures.last) < FORGOTTEN_AFTER);
         let waits = keys.iter().filter_map(|key| wait(key, *known.get(key)?, now));
         if let Some(longest) = waits.max() {
             return Err(longest);
         }
-        for key in &keys {
+        for key in keys {
             if known.len() >= KEYS_MAX
                 && !known.contains_key(key)
                 && let Some(oldest) = known.iter().min_by_key(|(_, failures)| failures.last).map(|(key, _)| key.clone())
@@ -84,11 +99,35 @@ impl Throttle {
             failures.last = now;
         }
         drop(known);
+        Ok(entered)
+    }
+
+    /// Takes a place for each key, or none.
+    fn begin(&self, keys: [Key; 3]) -> Result<Try<'_>, Duration> {
+        let mut under_way = self.under_way();
+        let full = |key: &Key| {
+            let most = match key {
+                Key::From(_) => TOGETHER_MAX,
+                Key::Name(_) | Key::NameFrom(..) => TOGETHER_OF_NAME_MAX,
+            };
+            under_way.get(key).is_some_and(|count| *count >= most)
+        };
+        if keys.iter().any(full) {
+            return Err(TOGETHER_PAUSE);
+        }
+        for key in &keys {
+            *under_way.entry(key.clone()).or_default() += 1;
+        }
+        drop(under_way);
         Ok(Try { throttle: self, keys })
     }
 
+    fn under_way(&self) -> MutexGuard<'_, HashMap<Key, u32>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Failures>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,6 +154,18 @@ impl Try<'_> {
     }
 }
 
+impl Drop for Try<'_> {
+    fn drop(&mut self) {
+        let mut under_way = self.throttle.under_way();
+        for key in &self.keys {
+            match under_way.get_mut(key) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(under_way.remove(key)),
+            }
+        }
+    }
+}
+
 /// How long the next try has to wait; `None` if it need not.
 fn wait(key: &Key, failures: Failures, now: Instant) -> Option<Duration> {
     let Patience { free, pause_max } = key.patience();
@@ -122,17 +173,6 @@ fn wait(key: &Key, failures: Failures, now: Instant) -> Option<Duration> {
     let pause = Duration::from_secs(1 << beyond.min(20)).min(pause_max);
     let left = (failures.last + pause).saturating_duration_since(now);
     (!left.is_zero()).then_some(left)
-}
-
-/// An address without the part that one client can choose freely.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    }
 }
 
 #[cfg(test)]
@@ -209,6 +249,22 @@ mod tests {
             throttle.enter("bob", "192.0.2.9".parse().ok(), now).ok().unwrap().withdrawn();
         }
         assert!(throttle.known().keys().all(|key| !matches!(key, Key::Name(name) if name == "bob")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_knows_a_password_does_not_keep_others_waiting() {
+        let (throttle, now) = (Throttle::default(), Instant::now());
+        let enter = |name: &str, from: &str| throttle.enter(name, from.parse().ok(), now);
+        let two = [enter("ann", HERE), enter("ann", "192.0.2.2")];
+        assert_eq!(enter("ann", "192.0.2.3").err(), Some(TOGETHER_PAUSE), "a third try for one name");
+        assert!(two.iter().all(Result::is_ok) && enter("bob", HERE).is_ok());
+        let names: Vec<String> = (0..TOGETHER_MAX).map(|n| format!("user-{n}")).collect();
+        let tries: Vec<_> = names.iter().map(|name| enter(name, "198.51.100.1")).collect();
+        assert!(tries.iter().all(Result::is_ok));
+        assert_eq!(enter("cy", "198.51.100.1").err(), Some(TOGETHER_PAUSE), "one more from one network");
+        drop((two, tries));
+        assert!(enter("ann", "192.0.2.3").is_ok() && enter("cy", "198.51.100.1").is_ok());
+        assert!(throttle.under_way().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -112,25 +112,38 @@ pub(super) async fn revoke(
 ) -> Result<Response, Error> {
     let accounts = answer::accounts(&state)?;
     accounts.store.refresh().await.ok();
-    let all = accounts.store.tokens().list();
-    let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
-    let found = found.filter(|token| token.user == caller.user && token.bond.uid == caller.uid);
-    let token = if let Some(token) = found {
-        Arc::clone(token)
-    } else {
-        // Whoever may not end everybody's is not told which there are.
-        accounts.authorise(&state, &caller, "delete", "").await?;
-        let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
-        Arc::clone(found.ok_or_else(|| Error::no_such_token(&id))?)
-    };
-    let change = json!({"id": token.id, "description": token.description});
-    let target = accounts.target_of(&token.user);
-    let line = audit::part(&state, &caller, "delete", &target, token.purpose.as_str(), 204, Some(change));
-    accounts.store.tokens().revoke_audited(&id, Some(line)).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let result = accounts.end_token(&state, &caller, &id).await;
+    if let Err(error) = &result {
+        audit::note_part(&state, &caller, "delete", &accounts.target_of(&caller.user), "token", error);
+    }
+    result
 }
 
 impl Accounts {
+    async fn end_token(&self, state: &State, caller: &Identity, id: &str) -> Result<Response, Error> {
+        let all = self.store.tokens().list();
+        let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
+        let found = found.filter(|token| token.user == caller.user && token.bond.uid == caller.uid);
+        let token = if let Some(token) = found {
+            Arc::clone(token)
+        } else {
+            // Whoever may not end everybody's is not told which there are.
+            self.authorise(state, caller, "delete", "").await?;
+            let found = all.iter().find(|token| token.id == id && token.purpose != Purpose::Standing);
+            Arc::clone(found.ok_or_else(|| Error::no_such_token(id))?)
+        };
+        // What lies about in a script must not shut out the person who works.
+        if token.purpose == Purpose::Session && caller.credential.is_some() && credential(caller, "SESSION").is_none() {
+            let message = "no token ends a session";
+            return Err(Error::forbidden(&self.target.kind.group, "tokens", id, message));
+        }
+        let change = json!({"id": token.id, "description": token.description});
+        let target = self.target_of(&token.user);
+        let line = audit::part(state, caller, "delete", &target, token.purpose.as_str(), 204, Some(change));
+        self.store.tokens().revoke_audited(id, Some(line)).await?;
+        Ok(StatusCode::NO_CONTENT.into_response())
+    }
+
     async fn make_token(&self, state: &State, caller: &Identity, wanted: Wanted) -> Result<Value, Error> {
         let Wanted { description, expires, scope } = wanted;
         // Only whoever has signed in just now and here: a token that makes tokens would never end.

@@ -42,7 +42,9 @@ impl Type {
 
     fn examine(&self, value: &Value, path: &mut String, problems: &mut Vec<String>) {
         let length = path.len();
-        if let Some(members) = self.members(value) {
+        if let Some(misfit) = self.form.misfit(value) {
+            problems.push(format!("{path}: {misfit}"));
+        } else if let Some(members) = self.members(value) {
             for (name, value) in members {
                 path.push('.');
                 path.push_str(name);

@@ -15,10 +15,59 @@ const DEPTH_MAX: usize = 64;
 /// atomic list, whichever the value is.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Type {
+    /// What may stand there at all.
+    pub(super) form: Form,
     /// How a map is merged; `None` where none may stand or where it is one value.
     pub(super) map: Option<Fields>,
     /// How a list is merged; `None` where none may stand or where it is one value.
     pub(super) list: Option<Items>,
+}
+
+/// What may stand at a place, besides null.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(super) enum Form {
+    /// What the schema says nothing about, and what may be a number or a string.
+    #[default]
+    Any,
+    Map,
+    List,
+    String,
+    Number,
+    Boolean,
+}
+
+impl Form {
+    fn of(name: &str) -> Self {
+        match name {
+            "object" => Self::Map,
+            "array" => Self::List,
+            "string" => Self::String,
+            "integer" | "number" => Self::Number,
+            "boolean" => Self::Boolean,
+            _ => Self::Any,
+        }
+    }
+
+    /// What is wrong with a value, in the words of Kubernetes and without the value.
+    pub(super) fn misfit(self, value: &Value) -> Option<String> {
+        let (fits, wanted) = match self {
+            Self::Any => return None,
+            Self::Map => (value.is_object(), "map"),
+            Self::List => (value.is_array(), "list"),
+            Self::String => (value.is_string(), "string"),
+            Self::Number => (value.is_number(), "numeric (int or float)"),
+            Self::Boolean => (value.is_boolean(), "boolean"),
+        };
+        let found = match value {
+            Value::Null => return None,
+            Value::Object(_) => "map",
+            Value::Array(_) => "list",
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "boolean",
+        };
+        (!fits).then(|| format!("expected {wanted}, got {found}"))
+    }
 }
 
 /// The members of a map.
@@ -39,7 +88,7 @@ pub(super) struct Items {
 }
 
 /// What the schema says nothing about.
-static UNTYPED: Type = Type { map: Some(Fields { named: BTreeMap::new(), others: None }), list: None };
+static UNTYPED: Type = Type { form: Form::Any, map: Some(Fields { named: BTreeMap::new(), others: None }), list: None };
 
 impl Type {
     /// The type of a kind's objects by the kind's schema; `metadata` is that of all objects.
@@ -59,17 +108,18 @@ impl Type {
         if depth > DEPTH_MAX || flag("x-kubernetes-int-or-string") {
             return Self::default();
         }
+        let form = says("type").map(Form::of).unwrap_or_default();
         match says("type") {
-            Some("object") if says("x-kubernetes-map-type") == Some("atomic") => Self::default(),
+            Some("object") if says("x-kubernetes-map-type") == Some("atomic") => Self { form, ..Self::default() },
             Some("object") => {
                 let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
                 let named = properties.map(|(name, schema)| (name.clone(), Self::compile(schema, depth + 1))).collect();
                 let others = schema.get("additionalProperties").filter(|schema| schema.is_object());
                 let others = others.map(|schema| Box::new(Self::compile(schema, depth + 1)));
-                Self { map: Some(Fields { named, others }), list: None }
+                Self { form, map: Some(Fields { named, others }), list: None }
             }
-            Some("array") => Self { map: None, list: Items::compile(schema, depth) },
-            Some(_) => Self::default(),
+            Some("array") => Self { form, map: None, list: Items::compile(schema, depth) },
+            Some(_) => Self { form, ..Self::default() },
             None => UNTYPED.clone(),
         }
     }

@@ -15,9 +15,13 @@ const MASK: &str = "***";
 /// Metadata that the server writes with every change.
 const NOISE: [&str; 6] =
     ["resourceVersion", "managedFields", "generation", "uid", "creationTimestamp", "deletionGracePeriodSeconds"];
-/// Words in the names of fields and keys whose values are not shown, in lower case.
-const SECRET_WORDS: [&str; 8] =
-    ["password", "passwd", "secret", "token", "credential", "apikey", "privatekey", "last-applied-configuration"];
+/// Words in the names of fields and keys whose values are not shown: in lower case, and of letters and digits alone.
+const SECRET_WORDS: [&str; 6] = ["password", "passwd", "secret", "token", "credential", "lastappliedconfiguration"];
+/// What the name of a key to something ends with: `apiKey`, `ENCRYPTION_KEY`, `AWS_ACCESS_KEY_ID`, but not `key` alone, which
+/// says where in a Secret to look.
+const KEY_ENDS: [&str; 2] = ["key", "keyid"];
+/// Keys that everybody may know.
+const PLAIN_KEYS: [&str; 2] = ["publickey", "topologykey"];
 /// Fields that only name where a secret is.
 const REFERENCES: [&str; 5] = ["secretName", "secretKeyRef", "serviceAccountToken", "connectionSecret", "secrets"];
 
@@ -116,8 +120,12 @@ fn is_empty(value: Option<&Value>) -> bool {
 }
 
 fn is_secret(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase().replace('_', "");
-    !REFERENCES.contains(&name) && SECRET_WORDS.iter().any(|word| lower.contains(word))
+    if REFERENCES.contains(&name) {
+        return false;
+    }
+    let lower: String = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    SECRET_WORDS.iter().any(|word| lower.contains(word))
+        || KEY_ENDS.iter().any(|end| lower.len() > end.len() && lower.ends_with(end) && !PLAIN_KEYS.contains(&&*lower))
 }
 
 fn show(value: &Value, masked: bool, depth: usize) -> Value {
@@ -141,14 +149,22 @@ fn show(value: &Value, masked: bool, depth: usize) -> Value {
     }
 }
 
-/// An address without what stands between `://` and `@`.
+/// A text whose addresses have nothing between `://` and `@`.
 fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    match authority.rsplit_once('@') {
-        Some((user, _)) => format!("{scheme}://{MASK}{}", &rest[user.len()..]),
-        None => text.to_owned(),
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for rest in parts {
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        shown.push_str("://");
+        match authority.rsplit_once('@') {
+            Some((user, _)) => {
+                shown.push_str(MASK);
+                shown.push_str(&rest[user.len()..]);
+            }
+            None => shown.push_str(rest),
+        }
     }
+    shown
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(crate) use self::query::{list, row};
 
 /// A message in a record is cut here.
 const MESSAGE_CHARS_MAX: usize = 512;
+/// Of a refusal so many fields are named: who sends more wrong ones corrects these first.
+const CAUSES_MAX: usize = 20;
 
 /// Whether a write of this kind of thing is noted. Left out is what tells nothing of a person's doing: events, which are a
 /// log themselves, renewals of leases, and what this server's own parts observe.
@@ -61,29 +63,42 @@ pub(crate) fn line(state: &State, write: Write<'_>) -> Option<AuditLine> {
     Some(finish(state.clock.now(), identity, verb, target, &record))
 }
 
-/// Notes that a mutation was refused, or an account was given a token.
-pub(crate) fn note(
+/// Notes that a mutation was refused.
+pub(crate) fn note_refusal(state: &State, target: &Target, identity: &Identity, verb: &'static str, error: &Error) {
+    if !is_wanted(&target.kind, target.subresource, verb, identity) {
+        return;
+    }
+    let mut record = begin(state.clock.now(), identity, verb, error.code());
+    record["objectRef"] = reference(target, target.name(), None);
+    tell(&mut record, error);
+    state.store.note(finish(state.clock.now(), identity, verb, target, &record));
+}
+
+/// Why something was refused. Only the words of who may not are the server's own: what is wrong with a value often quotes it.
+fn tell(record: &mut Value, error: &Error) {
+    record["responseStatus"]["reason"] = error.reason().into();
+    if error.code() == 403 {
+        let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
+        record["responseStatus"]["message"] = message.into();
+    }
+    let causes: Vec<Value> =
+        error.causes().take(CAUSES_MAX).map(|(field, reason)| json!({"field": field, "reason": reason})).collect();
+    if !causes.is_empty() {
+        record["responseStatus"]["details"] = json!({"causes": causes});
+    }
+}
+
+/// Notes what somebody was given: it is in the log before they have it, or they do not get it.
+pub(crate) async fn must_note(
     state: &State,
     target: &Target,
     identity: &Identity,
     verb: &'static str,
-    outcome: Result<u16, &Error>,
-) {
-    if !is_wanted(&target.kind, target.subresource, verb, identity) {
-        return;
-    }
-    let code = outcome.unwrap_or_else(Error::code);
+    code: u16,
+) -> Result<(), Error> {
     let mut record = begin(state.clock.now(), identity, verb, code);
     record["objectRef"] = reference(target, target.name(), None);
-    if let Err(error) = outcome {
-        record["responseStatus"]["reason"] = error.reason().into();
-        // The message of an invalid Secret may have a value in it.
-        if !target.kind.sensitive || error.code() == 403 {
-            let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-            record["responseStatus"]["message"] = message.into();
-        }
-    }
-    state.store.note(finish(state.clock.now(), identity, verb, target, &record));
+    Ok(state.store.must_note(finish(state.clock.now(), identity, verb, target, &record)).await?)
 }
 
 /// Notes that a path which is no resource was refused.
@@ -134,9 +149,7 @@ pub(crate) fn note_part(
     let mut record = begin(state.clock.now(), identity, verb, error.code());
     record["objectRef"] = reference(target, target.name(), None);
     record["objectRef"]["subresource"] = part.into();
-    record["responseStatus"]["reason"] = error.reason().into();
-    let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-    record["responseStatus"]["message"] = message.into();
+    tell(&mut record, error);
     state.store.note(finish(state.clock.now(), identity, verb, target, &record));
 }
 

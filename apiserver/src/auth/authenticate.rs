@@ -5,15 +5,14 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, Method, header};
 
 use super::identity::{Identity, Origin};
 use super::impersonate;
 use crate::accounts::{self, Accounts};
+use crate::audit;
 use crate::error::Error;
 use crate::router::AUDIT_ID;
 use crate::serve::Peer;
@@ -22,9 +21,6 @@ use crate::store::{Purpose, Store};
 
 /// A longer header is no token of ours; those of OpenID Connect with many groups have some 4 KiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
-
-/// How browsers send a token when they open a WebSocket, for which they can set no other header.
-const TOKEN_PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Paths that a request without a credential gets as far as being authorised for: probes, and clients that ask whom
 /// they are talking to. Everything else without one is 401.
@@ -41,8 +37,6 @@ pub trait Authenticator: Send + Sync {
 pub(crate) async fn authenticate(State(state): State<Arc<server::State>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let result = identify(&state, &parts).await;
-    // A handler that answers a WebSocket must not choose the token as the protocol, nor anybody log it.
-    forget_token(&mut parts.headers);
     match result {
         Ok(identity) => {
             parts.extensions.insert(identity);
@@ -73,7 +67,10 @@ async fn identify(state: &server::State, parts: &Parts) -> Result<Identity, Erro
     if !matches!(parts.method, Method::GET | Method::HEAD) || impersonate::is_wanted(&parts.headers) {
         identity.origin = Some(Arc::new(origin(parts)));
     }
-    impersonate::as_wanted(&*state.authorizer, identity, &parts.headers).await
+    let caller = identity.clone();
+    impersonate::as_wanted(&*state.authorizer, identity, &parts.headers).await.inspect_err(|error| {
+        audit::note_path(state, &caller, "impersonate", parts.uri.path(), error.code());
+    })
 }
 
 fn is_public(path: &str) -> bool {
@@ -81,7 +78,7 @@ fn is_public(path: &str) -> bool {
 }
 
 fn offers_nothing(headers: &HeaderMap) -> bool {
-    !headers.contains_key(header::AUTHORIZATION) && bearer(headers).is_none()
+    !headers.contains_key(header::AUTHORIZATION)
 }
 
 fn origin(parts: &Parts) -> Origin {
@@ -102,36 +99,12 @@ pub async fn require(request: Request, next: Next) -> Response {
     }
 }
 
-/// The bearer token of a request, wherever it stands.
+/// The bearer token of a request. One that stands elsewhere was put here by [`super::unpack`].
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     let usable = |token: &str| !token.is_empty() && token.len() <= TOKEN_BYTES_MAX;
-    if let Some(value) = headers.get(header::AUTHORIZATION) {
-        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        let token = token.trim();
-        return (scheme.eq_ignore_ascii_case("bearer") && usable(token)).then(|| token.to_owned());
-    }
-    let encoded = protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_PROTOCOL))?;
-    let token = String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()?;
-    usable(&token).then_some(token)
-}
-
-fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
-}
-
-fn forget_token(headers: &mut HeaderMap) {
-    if !protocols(headers).any(|protocol| protocol.starts_with(TOKEN_PROTOCOL)) {
-        return;
-    }
-    let left: Vec<&str> = protocols(headers).filter(|protocol| !protocol.starts_with(TOKEN_PROTOCOL)).collect();
-    let left = HeaderValue::from_str(&left.join(", "));
-    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    if let Ok(left) = left
-        && !left.is_empty()
-    {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, left);
-    }
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && usable(token)).then(|| token.to_owned())
 }
 
 /// The tokens of the store: random, hashed; the platform's own, and sessions and tokens of people.
@@ -158,6 +131,8 @@ impl Authenticator for StoredTokens {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -168,20 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_in_one_of_two_headers() {
+    fn a_token_is_read_or_it_is_none() {
         let found = |pairs: &[(&str, &str)]| bearer(&headers(pairs));
         assert_eq!(found(&[("authorization", "Bearer abc")]).as_deref(), Some("abc"));
         assert_eq!(found(&[("authorization", "bearer  abc ")]).as_deref(), Some("abc"));
         assert_eq!(found(&[("authorization", "Basic abc")]), None);
         assert_eq!(found(&[("authorization", "Bearer ")]), None);
-        let protocol = "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.YWJj";
-        let mut both = headers(&[("sec-websocket-protocol", protocol)]);
-        assert_eq!(bearer(&both).as_deref(), Some("abc"));
-        forget_token(&mut both);
-        assert_eq!(both[header::SEC_WEBSOCKET_PROTOCOL], "v4.channel.k8s.io");
-        let mut alone = headers(&[("sec-websocket-protocol", "base64url.bearer.authorization.k8s.io.YWJj")]);
-        forget_token(&mut alone);
-        assert!(alone.is_empty());
         let long = format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1));
         assert_eq!(found(&[("authorization", &long)]), None);
     }

@@ -32,6 +32,8 @@ pub struct Identity {
     pub extra: BTreeMap<String, Vec<String>>,
     /// What the credential is good for, if for less than the user may do.
     pub scope: Option<Arc<Scope>>,
+    /// The session or token that the request came with: its id. It stays when somebody acts as another.
+    pub credential: Option<Arc<str>>,
     /// Where the request came from; unknown for parts of this process.
     pub origin: Option<Arc<Origin>>,
 }

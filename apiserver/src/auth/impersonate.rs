@@ -40,11 +40,11 @@ pub(super) async fn as_wanted(
             return Err(Error::forbidden(&attributes.group, &attributes.resource, &attributes.name, &refusal));
         }
     }
-    let Identity { user, groups, uid, scope, origin, .. } = identity;
+    let Identity { user, groups, uid, scope, credential, origin, .. } = identity;
     let origin = origin.map(|origin| Origin::clone(&origin)).unwrap_or_default();
     let origin = Origin { impersonator: Some(Impersonator { user, groups, uid }), ..origin };
-    // A scoped token is as narrow in another's name as in its own.
-    Ok(Identity { scope, origin: Some(Arc::new(origin)), ..complete(wanted) })
+    // A scoped token is as narrow in another's name as in its own, and ends what was begun with it.
+    Ok(Identity { scope, credential, origin: Some(Arc::new(origin)), ..complete(wanted) })
 }
 
 fn read(headers: &HeaderMap) -> Result<Identity, Error> {

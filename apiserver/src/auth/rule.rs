@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Attributes;
 
 /// One rule of what somebody may do: a `PolicyRule` of `rbac.authorization.k8s.io/v1`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rule {
     /// Verbs, or `*`.

@@ -24,6 +24,7 @@ pub fn lease() -> Kind {
         }},
     });
     Kind {
+        replace_names_revision: true,
         columns: vec![column("Holder", "string", ".spec.holderIdentity", 0, "Who holds the lease."), age()],
         decode_protobuf: Some(crate::protobuf::lease),
         ..base("coordination.k8s.io", "v1", "Lease", "leases", Scope::Namespaced, schema)

@@ -223,8 +223,16 @@ fn invalid(field: String, value: &Value, message: &str) -> FieldError {
     wrong(field, FieldErrorReason::Invalid, format!("Invalid value: {value}: {message}"))
 }
 
+/// Rules of one role: with every request of whoever has it they may all be looked at.
+const RULES_MAX: usize = 1_000;
+
 fn check_rules(role: &Value, namespaced: bool) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    let count = role["rules"].as_array().map_or(0, Vec::len);
+    if count > RULES_MAX {
+        let message = format!("Too many: {count}: must have at most {RULES_MAX} items");
+        return vec![wrong("rules".to_owned(), FieldErrorReason::TooMany, message)];
+    }
     for (position, rule) in role["rules"].as_array().into_iter().flatten().enumerate() {
         let at = |field: &str| format!("rules[{position}].{field}");
         let has = |field: &str| rule[field].as_array().is_some_and(|list| !list.is_empty());

@@ -172,7 +172,7 @@ impl Guard {
     /// Who has no name is told apart by address.
     fn user(&self, identity: &Identity, peer: Option<IpAddr>) -> Arc<User> {
         match peer.filter(|_| identity.is_anonymous()) {
-            Some(peer) => self.users.get(&network(peer), Instant::now()),
+            Some(peer) => self.users.get(&format!("anonymous {}", network(peer)), Instant::now()),
             None => self.users.get(&identity.user, Instant::now()),
         }
     }
@@ -184,18 +184,21 @@ impl Guard {
 }
 
 /// An address without the part that one client can choose freely.
-fn network(peer: IpAddr) -> String {
+pub(crate) fn network(peer: IpAddr) -> String {
     match peer.to_canonical() {
-        IpAddr::V4(address) => format!("anonymous {address}"),
+        IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
-            format!("anonymous {a:x}:{b:x}:{c:x}:{d:x}::/64")
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
         }
     }
 }
 
 /// Probes must be answered when nothing else is.
-fn is_probe(path: &str) -> bool {
+fn is_probe(method: &Method, path: &str) -> bool {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return false;
+    }
     let first = path.split('/').find(|segment| !segment.is_empty());
     matches!(first, Some("livez" | "readyz" | "healthz"))
 }
@@ -203,7 +206,7 @@ fn is_probe(path: &str) -> bool {
 /// The layer for requests from the network. It comes after authentication.
 pub(crate) async fn admit(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
     let guard = &state.guard;
-    if is_probe(request.uri().path()) {
+    if is_probe(request.method(), request.uri().path()) {
         return next.run(request).await;
     }
     let Some(identity) = request.extensions().get::<Identity>() else {
@@ -221,8 +224,15 @@ pub(crate) async fn admit(Shared(state): Shared<Arc<State>>, request: Request, n
     guard.readers.follow(response)
 }
 
-/// The layer for requests of parts of this process, and for those that they pass on for users who were let in already.
+/// The layer for requests of parts of this process, and for those that they pass on for users who were let in already, if
+/// what let them in has not ended since.
 pub(crate) async fn admit_from_inside(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
+    let identity = request.extensions().get::<Identity>();
+    if let (Some(accounts), Some(identity)) = (&state.accounts, identity)
+        && !accounts.goes_on(identity)
+    {
+        return Error::unauthorized().into_response();
+    }
     let _held = state.guard.enter_from_inside().await;
     next.run(request).await
 }

@@ -78,17 +78,24 @@ impl Keys {
     }
 
     /// The keys that may have signed a token with that head.
-    pub(super) async fn find(&self, header: &Header) -> Result<Vec<DecodingKey>, String> {
-        if let Some(known) = self.known().filter(|known| known.at.elapsed() < FRESH) {
+    pub(super) async fn find(self: &Arc<Self>, header: &Header) -> Result<Vec<DecodingKey>, String> {
+        if let Some(known) = self.believed() {
             let keys = known.matching(header);
             if !keys.is_empty() {
+                // Nobody waits for a provider that is away while what it said last still counts.
+                if known.at.elapsed() >= FRESH && self.asking.try_lock().is_ok() {
+                    let keys = Arc::clone(self);
+                    crate::task::spawn("oidc-keys", async move { keys.ask().await });
+                }
                 return Ok(keys);
             }
         }
         self.ask().await;
-        let known = self.known().filter(|known| known.at.elapsed() < BELIEVED);
-        let known = known.ok_or("the provider's keys are not known")?;
-        Ok(known.matching(header))
+        Ok(self.believed().ok_or("the provider's keys are not known")?.matching(header))
+    }
+
+    fn believed(&self) -> Option<Arc<Known>> {
+        self.known().filter(|known| known.at.elapsed() < BELIEVED)
     }
 
     fn known(&self) -> Option<Arc<Known>> {

@@ -8,6 +8,8 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use futures::future::BoxFuture;
 use http::request::Parts;
 pub use jsonwebtoken::Algorithm;
@@ -75,7 +77,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Oidc {
     settings: Settings,
-    keys: Keys,
+    keys: Arc<Keys>,
     clock: Clock,
 }
 
@@ -104,7 +106,7 @@ impl Oidc {
                 return Err(Error::Missing(name));
             }
         }
-        let keys = Keys::new(&settings.issuer_url, settings.ca_pem.as_deref()).map_err(Error::Client)?;
+        let keys = Arc::new(Keys::new(&settings.issuer_url, settings.ca_pem.as_deref()).map_err(Error::Client)?);
         Ok(Self { settings, keys, clock })
     }
 

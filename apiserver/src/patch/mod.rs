@@ -23,6 +23,11 @@ pub enum PatchError {
     Failed(String),
 }
 
+/// What is odd about the text of a patch that is an object: keys that stand twice.
+pub fn problems(patch: &[u8]) -> Vec<String> {
+    crate::decode::json(patch).map(|decoded| decoded.problems).unwrap_or_default()
+}
+
 /// Reads a patch that is an object.
 fn object(patch: &[u8]) -> Result<Value, PatchError> {
     let value =

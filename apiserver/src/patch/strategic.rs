@@ -1,8 +1,14 @@
 //! Strategic merge patch, for core kinds only: a merge patch that knows how lists merge, and obeys directives.
 
-use serde_json::{Map, Value};
+use std::sync::LazyLock;
+
+use serde_json::{Map, Value, json};
 
 use super::PatchError;
+use crate::schema::object_meta;
+
+/// How `metadata` merges: the same for every kind, and said by no kind's own schema.
+static METADATA: LazyLock<Value> = LazyLock::new(|| json!({"properties": {"metadata": object_meta::schema()}}));
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -14,8 +20,12 @@ const DELETE_PRIMITIVES: &str = "$deleteFromPrimitiveList/";
 pub fn apply(current: &Value, patch: &[u8], schema: &Value) -> Result<Value, PatchError> {
     let patch = super::object(patch)?;
     let mut result = current.as_object().cloned().unwrap_or_default();
-    let patch = patch.as_object().cloned().unwrap_or_default();
+    let mut patch = patch.as_object().cloned().unwrap_or_default();
+    let metadata = if patch.contains_key(DIRECTIVE) { None } else { patch.remove_entry("metadata") };
     merge_map(&mut result, patch, schema)?;
+    if let Some((key, metadata)) = metadata {
+        merge_member(&mut result, key, metadata, &METADATA)?;
+    }
     Ok(Value::Object(result))
 }
 

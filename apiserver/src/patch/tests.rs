@@ -94,7 +94,7 @@ fn merge_patch_merges() {
 
 fn schema() -> Value {
     json!({"properties": {
-        "metadata": crate::schema::object_meta::schema(),
+        "metadata": {"type": "object"},
         "data": {"additionalProperties": {"type": "string"}},
         "status": crate::core_kinds::namespace().schema["properties"]["status"],
     }})

@@ -36,7 +36,7 @@ impl Schema {
         let properties = properties.as_object_mut().ok_or("properties: must be an object")?;
         properties.insert("apiVersion".to_owned(), json!({"type": "string"}));
         properties.insert("kind".to_owned(), json!({"type": "string"}));
-        let asked = properties.insert("metadata".to_owned(), object_meta::schema());
+        let asked = properties.insert("metadata".to_owned(), object_meta::plain());
         let mut root = Node::structural(&schema)?;
         if let Some(asked) = asked
             && let Some(metadata) = root.properties.get_mut("metadata")

@@ -2,6 +2,17 @@
 
 use serde_json::{Value, json};
 
+/// The schema that objects are checked by: in stored metadata an owner or a finalizer may stand twice, as in Kubernetes.
+pub fn plain() -> Value {
+    let mut schema = schema();
+    for list in ["finalizers", "ownerReferences"] {
+        if let Some(list) = schema["properties"][list].as_object_mut() {
+            list.retain(|mark, _| !mark.starts_with("x-kubernetes-list"));
+        }
+    }
+    schema
+}
+
 /// The structural schema of `meta.k8s.io/v1 ObjectMeta`, with the marks strategic merge and apply go by.
 pub fn schema() -> Value {
     json!({

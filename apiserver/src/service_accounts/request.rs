@@ -72,7 +72,7 @@ pub(crate) async fn create(state: &State, call: &Call, body: Bytes) -> Result<Re
         },
     };
     let token = tokens.issue(&claims).await?;
-    audit::note(state, &call.target, &call.identity, "create", Ok(StatusCode::CREATED.as_u16()));
+    audit::must_note(state, &call.target, &call.identity, "create", StatusCode::CREATED.as_u16()).await?;
     if let Value::Object(map) = &mut request {
         map.insert("apiVersion".into(), format!("{GROUP}/v1").into());
         map.insert("kind".into(), "TokenRequest".into());

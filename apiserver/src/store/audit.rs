@@ -26,6 +26,10 @@ pub(super) const LINES_MAX: u64 = 1_000_000;
 /// Lines removed in one transaction: it takes some milliseconds, and writers wait no longer than that.
 pub(super) const TRIM_MAX: u64 = 1_000;
 
+/// Queries of the log at a time: each has a connection of its own, of which a database has some hundred in all, and a query
+/// that finds nothing reads everything.
+pub(super) const READS_MAX: usize = 4;
+
 /// A line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditLine {
@@ -120,7 +124,7 @@ impl Store {
             self.shared.metrics.audit_lost.inc();
             return false;
         }
-        if self.requests.try_send(Request::Note { line: Arc::new(line) }).is_err() {
+        if self.requests.try_send(Request::Note { line: Arc::new(line), answer: None }).is_err() {
             self.shared.waiting.leave(1);
             self.shared.metrics.audit_lost.inc();
             return false;
@@ -128,8 +132,16 @@ impl Store {
         true
     }
 
+    /// Notes something that is no write; when it returns, the line is on the disk.
+    pub async fn must_note(&self, line: AuditLine) -> Result<(), Error> {
+        let (answer, result) = oneshot::channel();
+        self.send(Request::Note { line: Arc::new(line), answer: Some(answer) }).await?;
+        result.await.map_err(|_closed| Error::Closed)?
+    }
+
     /// Lines of the audit log, the newest first.
     pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditEntry>, Error> {
+        let _turn = self.shared.audit_reads.acquire().await.map_err(|_closed| Error::Closed)?;
         Ok(self.shared.audit.read(query).await?)
     }
 }

@@ -48,8 +48,8 @@ pub trait Backend: Send + 'static {
     fn note(&mut self, lines: &[Arc<AuditLine>]) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Removes the oldest lines of the audit log: those from before a time, and those that are too many; some of them, so
-    /// that it takes milliseconds.
-    fn trim_audit(&mut self, before: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// that it takes milliseconds. The answer is how many.
+    fn trim_audit(&mut self, before: Timestamp) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// What reads the audit log, beside the writer.
     fn audit_reader(&self) -> Arc<dyn AuditReader>;

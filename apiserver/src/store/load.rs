@@ -6,9 +6,9 @@ use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use super::audit::Waiting;
+use super::audit::{READS_MAX, Waiting};
 use super::backend::{Backend, Loaded, MadeState, Portion, StoredChange, StoredObject};
 use super::body;
 use super::cache::{Place, State};
@@ -57,6 +57,7 @@ impl Shared {
             upkeep: AtomicBool::new(true),
             audit: backend.audit_reader(),
             waiting: Waiting::default(),
+            audit_reads: Semaphore::new(READS_MAX),
             following,
         };
         shared.know_tokens(rest.tokens_version);

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::audit::{AGE_MAX, TRIM_MAX};
 use super::backend::Compaction;
 use super::error::Error;
 use super::object::{Key, KindId};
@@ -41,6 +42,8 @@ const TICKS_PER_EXPIRY: u32 = 10;
 const COMPACT_ROWS_MAX: u64 = 1_000;
 /// Transactions of that kind in one tick: together more than a second's writes at the highest rate.
 const COMPACT_STEPS_MAX: u32 = 64;
+/// Transactions in one round that shorten the audit log: together more than the lines of a round at the highest rate.
+const TRIM_STEPS_MAX: u32 = 256;
 /// Objects removed at once when they expire; the rest waits for the next round.
 const EXPIRE_MAX: usize = 2_000;
 /// Of these so many are queued together, so that others find a place in the queue too.
@@ -59,10 +62,7 @@ pub(super) fn run(store: &Store) -> impl Future<Output = ()> + use<> {
             let Some(store) = upgrade(&shared, &requests) else { return };
             store.trim_rings();
             let due = count.is_multiple_of(TICKS_PER_EXPIRY) && store.shared.upkeep.load(Ordering::Acquire);
-            if due {
-                store.trim_audit();
-            }
-            let expiry = if due { store.remove_expired().await } else { Ok(0) };
+            let expiry = if due { store.trim_audit().await.and(store.remove_expired().await) } else { Ok(0) };
             let result = match expiry {
                 Ok(_) => store.compact().await,
                 Err(error) => Err(error),
@@ -87,10 +87,17 @@ fn upgrade(shared: &Weak<Shared>, requests: &mpsc::WeakSender<Request>) -> Optio
 }
 
 impl Store {
-    /// Asks the writer to shorten the audit log, if it has the time: the next round asks again.
-    fn trim_audit(&self) {
-        let before = self.shared.clock.now() - super::audit::AGE_MAX;
-        self.requests.try_send(Request::TrimAudit { before }).ok();
+    /// Shortens the audit log to its limits, some lines at a time so that writers need not wait.
+    async fn trim_audit(&self) -> Result<(), Error> {
+        let before = self.shared.clock.now() - AGE_MAX;
+        for _ in 0..TRIM_STEPS_MAX {
+            let (answer, removed) = oneshot::channel();
+            self.send(Request::TrimAudit { before, answer }).await?;
+            if removed.await.map_err(|_closed| Error::Closed)?? < TRIM_MAX {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Shortens the log of changes to its limits. Returns the revision after which it is complete.

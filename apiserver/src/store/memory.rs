@@ -134,9 +134,11 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
-        self.content().audit.retain(|line| line.time >= before);
-        Ok(())
+    async fn trim_audit(&mut self, before: Timestamp) -> Result<u64, BackendError> {
+        let mut content = self.content();
+        let count = content.audit.len();
+        content.audit.retain(|line| line.time >= before);
+        Ok((count - content.audit.len()) as u64)
     }
 
     fn audit_reader(&self) -> Arc<dyn AuditReader> {

@@ -153,6 +153,8 @@ struct Shared {
     /// Reads the audit log.
     audit: Arc<dyn AuditReader>,
     waiting: audit::Waiting,
+    /// Turns of those who read the audit log.
+    audit_reads: tokio::sync::Semaphore,
     /// `None` where one server has the database to itself.
     following: Option<Following>,
 }

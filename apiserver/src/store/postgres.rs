@@ -330,7 +330,7 @@ impl Backend for Postgres {
         self.tidy(result).await
     }
 
-    async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
+    async fn trim_audit(&mut self, before: Timestamp) -> Result<u64, BackendError> {
         let result = on_connection!(self, connection => audit::trim(connection, before));
         self.tidy(result).await
     }

@@ -256,7 +256,7 @@ impl Backend for Sqlite {
         result.map_err(failed("cannot write the audit log"))
     }
 
-    async fn trim_audit(&mut self, before: Timestamp) -> Result<(), BackendError> {
+    async fn trim_audit(&mut self, before: Timestamp) -> Result<u64, BackendError> {
         audit::trim(self.writer().await?, before).await
     }
 

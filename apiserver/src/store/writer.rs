@@ -48,13 +48,15 @@ pub(super) enum Request {
         compaction: Compaction,
         answer: oneshot::Sender<Result<u64, Error>>,
     },
-    /// A line about something that was refused.
+    /// A line about something that is no write.
     Note {
         line: Arc<AuditLine>,
+        answer: Option<oneshot::Sender<Result<(), Error>>>,
     },
-    /// Removes lines of the audit log from before that time.
+    /// Removes lines of the audit log from before that time, a portion of them; the answer is how many.
     TrimAudit {
         before: Timestamp,
+        answer: oneshot::Sender<Result<u64, Error>>,
     },
     /// Brings some rows to the first master key.
     Rewrap {
@@ -118,6 +120,9 @@ impl Prepared {
     }
 }
 
+/// A line of the audit log, and who waits until it is there.
+type Note = (Arc<AuditLine>, Option<oneshot::Sender<Result<(), Error>>>);
+
 /// A write and who waits for its result.
 type Pending = (Prepared, oneshot::Sender<Result<Arc<Object>, Error>>);
 
@@ -175,8 +180,10 @@ impl<B: Backend> Writer<B> {
                     Request::Compact { compaction, answer } => {
                         answer.send(self.compact(compaction).await).ok();
                     }
-                    Request::Note { line } => notes.push(line),
-                    Request::TrimAudit { before } => self.trim_audit(before).await,
+                    Request::Note { line, answer } => notes.push((line, answer)),
+                    Request::TrimAudit { before, answer } => {
+                        answer.send(self.backend.trim_audit(before).await.map_err(Error::from)).ok();
+                    }
                     // Between writes: what is in `writes` is sealed when it is written.
                     Request::Rewrap { shelf, after, answer } => {
                         let step = self.backend.step(&shelf, after.as_ref(), false).await;
@@ -218,26 +225,21 @@ impl<B: Backend> Writer<B> {
         Ok(())
     }
 
-    /// Writes down what was refused. If that fails it is lost, and said so: nobody waits for it.
-    async fn note(&mut self, lines: Vec<Arc<AuditLine>>) {
-        if lines.is_empty() {
+    /// Writes down what is no write. If that fails it is lost, and said so where nobody waits for it.
+    async fn note(&mut self, notes: Vec<Note>) {
+        if notes.is_empty() {
             return;
         }
-        let result = self.backend.note(&lines).await;
-        self.shared.waiting.leave(lines.len());
-        if let Err(error) = result {
-            self.shared.metrics.audit_lost.inc_by(lines.len() as u64);
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                lines = lines.len(),
-                "refusals are not in the audit log"
-            );
+        let (lines, answers): (Vec<_>, Vec<_>) = notes.into_iter().unzip();
+        let result = self.backend.note(&lines).await.map_err(Error::from);
+        let unawaited = answers.iter().filter(|answer| answer.is_none()).count();
+        self.shared.waiting.leave(unawaited);
+        if let Err(error) = &result {
+            self.shared.metrics.audit_lost.inc_by(unawaited as u64);
+            tracing::warn!(error = error as &dyn std::error::Error, lines = lines.len(), "not in the audit log");
         }
-    }
-
-    async fn trim_audit(&mut self, before: Timestamp) {
-        if let Err(error) = self.backend.trim_audit(before).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the audit log cannot be shortened; will retry");
+        for answer in answers.into_iter().flatten() {
+            answer.send(result.clone()).ok();
         }
     }
 

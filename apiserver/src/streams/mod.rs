@@ -181,8 +181,8 @@ pub(crate) async fn serve(state: &Arc<State>, call: Call, part: Subresource) -> 
     let answer = answer.await;
     // Whoever is let into a program may change what is in it. A refused POST is noted as every refused mutation is.
     match &answer {
-        Ok(response) => audit::note(state, &target, &identity, "create", Ok(response.status().as_u16())),
-        Err(error) if by_get => audit::note(state, &target, &identity, "create", Err(error)),
+        Ok(response) => audit::must_note(state, &target, &identity, "create", response.status().as_u16()).await?,
+        Err(error) if by_get => audit::note_refusal(state, &target, &identity, "create", error),
         Err(_) => {}
     }
     answer

@@ -470,3 +470,43 @@ async fn nobody_creates_by_a_patch_what_they_may_only_change() {
     assert!([403, 415].contains(&status.as_u16()), "{status}");
     assert_eq!(world.get(&format!("{WIDGETS}/new")).await.status, 404);
 }
+
+/// Kubernetes takes the name from the selector, so that who may see one object can follow it.
+#[tokio::test]
+async fn who_may_get_one_object_may_follow_it() {
+    let world = world().await;
+    world.widget("web").await;
+    world.widget("other").await;
+    let rule = json!({"apiGroups": ["example.dev"], "resources": ["widgets"], "resourceNames": ["web"], "verbs": ["get", "list", "watch"]});
+    world.post(&format!("{RBAC}/namespaces/default/roles"), &role("one", &json!([rule]))).await.expect(201);
+    let one = binding("one", ("Role", "one"), &user("ann"));
+    world.post(&format!("{RBAC}/namespaces/default/rolebindings"), &one).await.expect(201);
+    let ann = person(&world, "ann", &[]).await;
+    let list = ann.get(&format!("{WIDGETS}?fieldSelector=metadata.name%3Dweb")).await.expect(200);
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+    let watch = format!("{WIDGETS}?watch=true&timeoutSeconds=1&fieldSelector=metadata.name%3Dweb");
+    assert_eq!(ann.get(&watch).await.status, 200);
+    for refused in ["", "?fieldSelector=metadata.name%3Dother", "?fieldSelector=metadata.name%21%3Dweb"] {
+        assert_eq!(ann.get(&format!("{WIDGETS}{refused}")).await.status, 403, "{refused}");
+    }
+    let delete = format!("{WIDGETS}?fieldSelector=metadata.name%3Dweb");
+    assert_eq!(ann.send("DELETE", &delete, &[], &Value::Null).await.status, 403);
+}
+
+/// A role is taken apart to be compared with what its writer has; that must not be a way to keep the server busy.
+#[tokio::test]
+async fn nobody_writes_a_role_that_is_endless() {
+    let world = world().await;
+    let owner = binding("ann", ("ClusterRole", "admin"), &user("ann"));
+    world.post(&format!("{RBAC}/namespaces/default/rolebindings"), &owner).await.expect(201);
+    let ann = person(&world, "ann", &[]).await;
+    let many: Vec<String> = (0..5_000).map(|number| format!("x{number}")).collect();
+    let rule = json!({"apiGroups": many, "resources": many, "verbs": many});
+    let roles = format!("{RBAC}/namespaces/default/roles");
+    let refused = ann.post(&format!("{roles}?dryRun=All"), &role("big", &json!([rule]))).await.expect(403);
+    assert!(refused["message"].as_str().unwrap().contains("more than 10000 combinations"), "{refused}");
+    let rules: Vec<Value> =
+        (0..1_001).map(|n| json!({"apiGroups": [""], "resources": [format!("r{n}")], "verbs": ["get"]})).collect();
+    let refused = world.post(&roles, &role("long", &json!(rules))).await.expect(422);
+    assert!(refused["message"].as_str().unwrap().contains("rules: Too many: 1001"), "{refused}");
+}

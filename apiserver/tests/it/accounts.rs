@@ -29,6 +29,7 @@ const OTHER: &str = "staple horse battery";
 
 /// A server that knows people.
 struct Town {
+    server: Server,
     router: Router,
     store: Store,
     clock: Clock,
@@ -102,7 +103,7 @@ impl Town {
             .unwrap();
         let running = server.clone();
         apiserver::task::spawn("server", async move { running.run().await.unwrap() });
-        let town = Self { router: server.router(), store, clock, admin, shutdown };
+        let town = Self { router: server.router(), server, store, clock, admin, shutdown };
         eventually("the default roles", async || {
             let view = town.send("GET", &format!("{RBAC}/clusterroles/view"), &town.admin, &Value::Null).await;
             view.status == 200 && view.json()["rules"].as_array().is_some_and(|rules| !rules.is_empty())
@@ -381,20 +382,87 @@ async fn what_is_open_ends_with_its_session() {
     town.member("ann", &[]).await;
     town.bind("view", "ann").await;
     let session = town.session("ann").await;
-    let open = async || {
-        let request = Request::builder()
+    let open = async |session: &str, acting_as: Option<&str>| {
+        let mut request = Request::builder()
             .uri(format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=3600"))
-            .header("authorization", format!("Bearer {session}"))
-            .body(Body::empty())
-            .unwrap();
-        let response = town.router.clone().oneshot(request).await.unwrap();
+            .header("authorization", format!("Bearer {session}"));
+        if let Some(user) = acting_as {
+            request = request.header("impersonate-user", user);
+        }
+        let response = town.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
         assert_eq!(response.status(), 200);
         response.into_body()
     };
-    let watch = open().await;
+    let watch = open(&session, None).await;
     town.send("DELETE", "/api/paas/v1/sessions/current", &session, &Value::Null).await;
     let end = axum::body::to_bytes(watch, usize::MAX);
     tokio::time::timeout(PATIENCE, end).await.expect("it ends").unwrap();
+    // Also what somebody opened as somebody else.
+    town.member("root", &["system:masters"]).await;
+    let session = town.session("root").await;
+    let watch = open(&session, Some("ann")).await;
+    town.send("DELETE", "/api/paas/v1/sessions/current", &session, &Value::Null).await;
+    let end = axum::body::to_bytes(watch, usize::MAX);
+    tokio::time::timeout(PATIENCE, end).await.expect("it ends").unwrap();
+}
+
+/// Parts of the process ask on for a user, whose session may have ended since.
+#[tokio::test]
+async fn nobody_is_asked_for_whose_session_has_ended() {
+    let town = Town::new().await;
+    town.member("ann", &[]).await;
+    town.bind("view", "ann").await;
+    let session = town.session("ann").await;
+    let id = town.store.tokens().list().iter().find(|token| token.user == "ann").unwrap().id.clone();
+    let identity = apiserver::Identity { credential: Some(id.as_str().into()), ..apiserver::Identity::new("ann", []) };
+    let local = town.server.local(identity);
+    let ask =
+        async || local.clone().oneshot(Request::get(CONFIG_MAPS).body(Body::empty()).unwrap()).await.unwrap().status();
+    assert_eq!(ask().await, 200);
+    town.send("DELETE", "/api/paas/v1/sessions/current", &session, &Value::Null).await;
+    assert_eq!(ask().await, 401);
+}
+
+#[tokio::test]
+async fn what_lies_about_does_not_shut_out_its_owner() {
+    let town = Town::new().await;
+    town.member("root", &["system:masters"]).await;
+    town.member("ann", &[]).await;
+    let session = town.session("root").await;
+    let token = text(&town.send("POST", TOKENS, &session, &json!({"description": "all"})).await.expect(201)["token"]);
+    let set =
+        async |token: &str, name: &str, body: Value| town.send("PUT", &of(name), token, &body).await.status.as_u16();
+    // A token of somebody who may do everything: not their own password, nor others'.
+    for name in ["root", "ann"] {
+        assert_eq!(set(&token, name, json!({"password": OTHER, "current": GOOD})).await, 403, "{name}");
+    }
+    let sessions = town.store.tokens().list();
+    let id = &sessions.iter().find(|known| known.user == "root").unwrap().id;
+    assert_eq!(town.send("DELETE", &format!("{TOKENS}/{id}"), &token, &Value::Null).await.status, 403);
+    assert!(town.opens(&session).await);
+    // In a session one's own takes the present one, also from who may set everybody's.
+    assert_eq!(set(&session, "root", json!({"password": OTHER})).await, 422);
+    assert_eq!(set(&session, "root", json!({"password": OTHER, "current": OTHER})).await, 422);
+    assert_eq!(set(&session, "ann", json!({"password": OTHER})).await, 204);
+    assert_eq!(set(&session, "root", json!({"password": OTHER, "current": GOOD})).await, 204);
+    assert!(!town.opens(&session).await && !town.opens(&token).await);
+}
+
+#[tokio::test]
+async fn a_review_takes_no_token_for_more_than_it_is() {
+    let town = Town::new().await;
+    town.member("ann", &[]).await;
+    let session = town.session("ann").await;
+    let review = async |caller: &str, token: &str| {
+        let body = json!({"spec": {"token": token}});
+        let answer = town.send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", caller, &body).await;
+        answer.expect(201)["status"]["authenticated"] == true
+    };
+    let scope = json!({"verbs": ["get"], "resources": ["configmaps"]});
+    let narrow = town.send("POST", TOKENS, &session, &json!({"description": "a", "scope": scope})).await.expect(201);
+    let wide = town.send("POST", TOKENS, &session, &json!({"description": "b"})).await.expect(201);
+    assert!(review(&town.admin, &session).await && review(&town.admin, &text(&wide["token"])).await);
+    assert!(!review(&town.admin, &text(&narrow["token"])).await);
 }
 
 #[tokio::test]
@@ -615,12 +683,14 @@ async fn nobody_makes_themselves_more_than_they_are() {
     assert_eq!(town.send("PUT", &of("root"), &session, &json!({"password": OTHER})).await.status, 403);
     assert_eq!(town.admin("PUT", &of("nobody"), json!({"password": OTHER})).await.status, 404);
     // Acting as somebody gives no lasting credential of theirs.
+    let known = town.store.tokens().list();
+    let id = &known.iter().find(|token| token.user == "ann").unwrap().id;
     let request = Request::builder()
         .method("POST")
         .uri(TOKENS)
         .header("authorization", format!("Bearer {}", town.admin))
         .header("impersonate-user", "ann")
-        .header("impersonate-extra-authentication.kubernetes.io%2fcredential-id", "SESSION=1")
+        .header("impersonate-extra-authentication.kubernetes.io%2fcredential-id", format!("SESSION={id}"))
         .header("content-type", "application/json")
         .body(Body::from(json!({"description": "x"}).to_string()))
         .unwrap();

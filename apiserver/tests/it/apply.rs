@@ -161,8 +161,10 @@ async fn what_is_applied_must_say_what_it_is_and_who_applies_it() {
         "Operation cannot be fulfilled on widgets.example.dev \"web\": uid mismatch: the provided object specified uid 1-2-3, and no existing object was found"
     );
     assert!(message(json!("text"), 400).await.as_str().unwrap().starts_with("error decoding YAML: "));
-    assert!(
-        message(with("/spec/size", json!("large")), 422).await.as_str().unwrap().contains("must be of type integer")
+    assert_eq!(
+        message(with("/spec/size", json!("large")), 400).await,
+        "failed to create typed patch object (default/web; example.dev/v1, Kind=Widget): .spec.size: expected numeric (int or float), got string",
+        "and not 422, at which Flux deletes and makes anew what it may force"
     );
     assert_eq!(world.get(&web()).await.status, 404);
     // There is no part of what is not there.

@@ -166,3 +166,50 @@ async fn the_log_is_asked_by_those_who_may() {
     assert!(!seen.to_string().contains("kube-system"), "the path decides: {seen}");
     assert_eq!(world.send("POST", LOG, &[], "{}").await.status, 405);
 }
+
+/// What is wrong with a request is often told by quoting it.
+#[tokio::test]
+async fn a_refusal_does_not_quote_what_was_sent() {
+    let world = World::new().await;
+    world.widget("w").await;
+    let typed = |path: &str| format!("{WIDGETS}{path}?fieldValidation=Strict");
+    world.merge(&typed("/w"), &json!({"spec": {"password": "hunter2", "size": 1}})).await.expect(422);
+    world.merge(&typed("/w"), &json!({"spec": {"colour": "hunter2"}})).await.expect(422);
+    let mut wrong = widget_named("x");
+    wrong["spec"]["size"] = json!("hunter2");
+    world.post(WIDGETS, &wrong).await.expect(422);
+    world.send("POST", WIDGETS, &[], r#"{"spec": hunter2"#).await.expect(400);
+    let refused = async || {
+        let found = records(&world, IN_DEFAULT).await;
+        let refused = found.iter().filter(|record| record["responseStatus"]["code"].as_u64() >= Some(400));
+        refused.map(Value::to_string).collect::<Vec<String>>()
+    };
+    eventually("they are noted", async || refused().await.len() == 4).await;
+    let all = refused().await.join("\n");
+    assert!(!all.contains("hunter2"), "{all}");
+    assert!(all.contains("spec.colour") && all.contains("FieldValueNotSupported"), "which field, and why: {all}");
+}
+
+/// Otherwise a stranger could push everybody's doings out of the log.
+#[tokio::test]
+async fn what_strangers_are_refused_is_not_noted() {
+    let world = World::new().await;
+    for path in ["/livez/x", "/version/x"] {
+        let answer = world.send_as_is("POST", path, &[], "").await;
+        assert!(matches!(answer.status.as_u16(), 401 | 403), "{}", answer.text);
+    }
+    world.widget("w").await;
+    let impersonating = ["Impersonate-User: root"];
+    let new = NewToken { user: "eve".into(), ..NewToken::default() };
+    let (token, _) = world.store.tokens().create(new).await.unwrap();
+    let authorization = format!("Authorization: Bearer {token}");
+    let headers = [authorization.as_str(), impersonating[0]];
+    assert_eq!(world.send_as_is("POST", WIDGETS, &headers, "{}").await.status, 403);
+    eventually("who wanted to be somebody else is noted", async || {
+        let all = records(&world, LOG).await;
+        all.iter().any(|record| record["verb"] == "impersonate" && record["user"]["username"] == "eve")
+    })
+    .await;
+    let all = records(&world, LOG).await;
+    assert!(!all.iter().any(|record| record["user"]["username"] == "system:anonymous"), "{all:?}");
+}

@@ -74,6 +74,25 @@ async fn foreground_deletion_waits_for_dependents() {
     gone(&world, &child).await;
 }
 
+/// Whose owner is its own dependent is not waited for.
+#[tokio::test]
+async fn who_own_each_other_go_together() {
+    let world = World::new().await;
+    let a = world.post(SECRETS, &json!({"metadata": {"name": "a"}})).await.expect(201);
+    let owner = |of: &Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "name": of["metadata"]["name"], "uid": of["metadata"]["uid"],
+            "blockOwnerDeletion": true,
+        })
+    };
+    let b = json!({"metadata": {"name": "b", "ownerReferences": [owner(&a)]}});
+    let b = world.post(SECRETS, &b).await.expect(201);
+    world.merge(&format!("{SECRETS}/a"), &json!({"metadata": {"ownerReferences": [owner(&b)]}})).await.expect(200);
+    world.delete(&format!("{SECRETS}/a"), &json!({"propagationPolicy": "Foreground"})).await.expect(200);
+    gone(&world, &format!("{SECRETS}/a")).await;
+    gone(&world, &format!("{SECRETS}/b")).await;
+}
+
 #[tokio::test]
 async fn orphans_stay() {
     let world = World::new().await;

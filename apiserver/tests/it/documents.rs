@@ -79,7 +79,7 @@ async fn who_has_no_role_may_nothing_but_ask() {
         answer["status"]["resourceRules"].as_array().unwrap().iter().map(|rule| &rule["verbs"]).collect();
     assert_eq!(verbs, [&json!(["create"]), &json!(["create"])], "reviews are all there is: {answer}");
     assert_eq!(world.post(rules, &question).await.expect(201)["status"]["resourceRules"][0]["verbs"], json!(["*"]));
-    world.post(may, &json!({"spec": {}})).await.expect(400);
+    world.post(may, &json!({"spec": {}})).await.expect(422);
     assert_eq!(world.get(may).await.status, 405);
 
     world.store.tokens().revoke(&made.id).await.unwrap();

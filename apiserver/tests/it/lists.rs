@@ -118,6 +118,11 @@ async fn a_revision_that_is_gone_gives_a_way_to_go_on_and_one_to_come_a_timeout(
     let fresh = gone["metadata"]["continue"].as_str().unwrap();
     let rest = world.get(&format!("{WIDGETS}?continue={fresh}")).await.expect(200);
     assert_eq!(names(&rest), ["w1", "w2"]);
+    // From there on the pages are of one moment again.
+    let next = world.get(&format!("{WIDGETS}?limit=1&continue={fresh}")).await.expect(200);
+    let token = next["metadata"]["continue"].as_str().unwrap();
+    world.widget("w1a").await;
+    assert_eq!(names(&world.get(&format!("{WIDGETS}?continue={token}")).await.expect(200)), ["w2"]);
     let exact = first["metadata"]["resourceVersion"].as_str().unwrap();
     let then = format!("{WIDGETS}?resourceVersion={exact}&resourceVersionMatch=Exact");
     assert_eq!(world.get(&then).await.expect(410)["reason"], "Expired");

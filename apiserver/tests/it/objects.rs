@@ -410,7 +410,9 @@ async fn a_write_that_changes_nothing_is_not_one() {
     let web = format!("{WIDGETS}/web");
     assert_eq!(world.merge(&web, &json!({"spec": {"size": 1}})).await.expect(200), stored);
     assert_eq!(world.put(&web, &stored).await.expect(200), stored);
-    assert_eq!(world.put(&web, &widget_named("web")).await.expect(200), stored, "what is left out is defaulted again");
+    let mut bare = widget_named("web");
+    bare["metadata"]["resourceVersion"] = stored["metadata"]["resourceVersion"].clone();
+    assert_eq!(world.put(&web, &bare).await.expect(200), stored, "what is left out is defaulted again");
     assert_eq!(
         world
             .json_patch(&web, &json!([{"op": "test", "path": "/metadata/finalizers", "value": null}]))
@@ -576,4 +578,96 @@ async fn malformed_metadata_is_refused_and_never_our_fault() {
     let nested = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
     let answer = world.send("POST", WIDGETS, &[], nested).await;
     assert_eq!(answer.status, 400, "{}", answer.text);
+}
+
+/// Whoever names no state wins in the end, however many write the same object.
+#[tokio::test]
+async fn writes_that_name_no_revision_do_not_conflict() {
+    let world = World::new().await;
+    world.widget("w").await;
+    let patches = (0..40).map(|number| {
+        let world = &world;
+        async move {
+            let labels = json!({"metadata": {"labels": {format!("l{number}"): "x"}}});
+            world.merge(&format!("{WIDGETS}/w"), &labels).await.status.as_u16()
+        }
+    });
+    let statuses = futures::future::join_all(patches).await;
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    let labels = world.get(&format!("{WIDGETS}/w")).await.expect(200)["metadata"]["labels"].clone();
+    assert_eq!(labels.as_object().unwrap().len(), 40);
+}
+
+#[tokio::test]
+async fn a_put_of_a_custom_kind_says_which_state_it_replaces() {
+    let world = World::new().await;
+    world.widget("w").await;
+    for revision in [Value::Null, json!(""), json!("0")] {
+        let mut body = widget_named("w");
+        body["metadata"]["resourceVersion"] = revision;
+        let refused = world.put(&format!("{WIDGETS}/w"), &body).await.expect(422);
+        assert_eq!(refused["details"]["causes"][0]["field"], "metadata.resourceVersion");
+    }
+    let core = json!({"metadata": {"name": "c"}, "data": {"a": "b"}});
+    world.post("/api/v1/namespaces/default/configmaps", &core).await.expect(201);
+    world.put("/api/v1/namespaces/default/configmaps/c", &core).await.expect(200);
+}
+
+/// What tools that do not know a kind send along.
+#[tokio::test]
+async fn a_namespace_of_what_has_none_is_dropped() {
+    let world = World::new().await;
+    let gadget = json!({"metadata": {"name": "g", "namespace": "shop"}});
+    let made = world.post("/apis/example.dev/v1/gadgets", &gadget).await.expect(201);
+    assert_eq!(made["metadata"].get("namespace"), None);
+}
+
+#[tokio::test]
+async fn namespaces_are_deleted_one_by_one() {
+    let world = World::new().await;
+    world.post("/api/v1/namespaces", &json!({"metadata": {"name": "a"}})).await.expect(201);
+    world.send("DELETE", "/api/v1/namespaces", &[], "").await.expect(405);
+    assert_eq!(world.get("/api/v1/namespaces/a").await.expect(200)["status"]["phase"], "Active");
+}
+
+#[tokio::test]
+async fn owners_and_finalizers_merge_and_may_stand_twice() {
+    let world = World::new().await;
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let owner = |uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": uid});
+    let map = json!({"metadata": {"name": "c", "finalizers": ["a.dev/x", "a.dev/x"], "ownerReferences": [owner("1"), owner("1"), owner("2")]}});
+    let answer = world.post(&format!("{maps}?dryRun=All"), &map).await;
+    assert!(answer.header("warning").contains("duplicate UID(s) observed: 1"), "{:?}", answer.headers);
+    assert_eq!(answer.expect(201)["metadata"]["ownerReferences"], json!([owner("1"), owner("2")]));
+    let map = json!({"metadata": {"name": "c", "finalizers": ["a.dev/x"]}});
+    world.post(maps, &map).await.expect(201);
+    let patch = json!({"metadata": {"finalizers": ["b.dev/y"]}});
+    let strategic = ["Content-Type: application/strategic-merge-patch+json"];
+    let path = format!("{maps}/c");
+    let patched = world.send("PATCH", &path, &strategic, patch.to_string()).await.expect(200);
+    assert_eq!(patched["metadata"]["finalizers"], json!(["a.dev/x", "b.dev/y"]));
+    let clean = json!({"metadata": {"finalizers": null}});
+    world.merge(&path, &clean).await.expect(200);
+}
+
+#[tokio::test]
+async fn small_courtesies() {
+    let world = World::new().await;
+    let waits = json!({"metadata": {"name": "w", "finalizers": ["a.dev/x"]}, "spec": {"size": 1}});
+    world.post(WIDGETS, &waits).await.expect(201);
+    let path = format!("{WIDGETS}/w");
+    // A key that stands twice is told in a patch too.
+    let twice = r#"{"spec": {"size": 1, "size": 2}}"#;
+    let merge = ["Content-Type: application/merge-patch+json"];
+    let told = world.send("PATCH", &path, &merge, twice).await;
+    assert!(told.header("warning").contains("duplicate field"), "{:?}", told.headers);
+    world.send("PATCH", &format!("{path}?fieldValidation=Strict"), &merge, twice).await.expect(422);
+    // A field may have any name.
+    let odd = world.send("PATCH", &path, &merge, r#"{"spec": {"größe": 1}}"#).await;
+    assert!(odd.headers.get("warning").unwrap().as_bytes().windows(2).any(|two| two == "ö".as_bytes()));
+    // An old client's grace period, and a name that is not free yet.
+    world.send("DELETE", &path, &[], r#"{"gracePeriodSeconds": -1}"#).await.expect(200);
+    let taken = world.post(WIDGETS, &waits).await.expect(409);
+    assert!(taken["message"].as_str().unwrap().starts_with("object is being deleted: widgets"), "{taken}");
+    world.merge(&path, &json!({"metadata": {"finalizers": null}})).await.expect(200);
 }

@@ -150,6 +150,7 @@ fn view((group, version, kind, plural): (&str, &str, &str, &str), scope: Scope, 
         selectable_fields: Vec::new(),
         // As Kubernetes' own kinds; nothing is ever patched.
         strategic_merge: true,
+        replace_names_revision: false,
         name_rule: NameRule::Subdomain,
         prepare: None,
         validate: None,

@@ -4,6 +4,7 @@
 //! of the role it refers to, or the verb `bind` on that role.
 
 use futures::future::BoxFuture;
+use indexmap::IndexSet;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,6 +16,9 @@ use crate::kind::FieldError;
 
 /// How many missing rules a refusal lists.
 const LISTED_MAX: usize = 20;
+/// How many combinations of verb, group, resource and name somebody's rules are taken apart into: each is compared with each
+/// rule that they have. The largest role that is delivered has some two hundred.
+const PARTS_MAX: usize = 10_000;
 
 /// The judgement, as a hook of admission.
 pub(crate) struct Escalation(pub(crate) Rbac);
@@ -95,6 +99,12 @@ impl Escalation {
 
     fn missing(&self, request: &Request<'_>, wanted: &[Rule]) -> Option<String> {
         let identity = request.identity;
+        if wanted.iter().map(combinations).fold(0, usize::saturating_add) > PARTS_MAX {
+            return Some(format!(
+                "these rules have more than {PARTS_MAX} combinations of verb, group, resource and name: only who may \
+                 escalate or bind every role may give so many; use \"*\" or fewer of them"
+            ));
+        }
         let mut own = self.0.rules_of(identity, request.namespace);
         if identity.is_admin() {
             own.push(Rule::on(&["*"], &["*"], &["*"]));
@@ -107,13 +117,8 @@ impl Escalation {
         if missing.is_empty() {
             return None;
         }
-        let mut lines: Vec<String> = Vec::new();
-        for rule in &missing {
-            let line = describe(rule);
-            if !lines.contains(&line) {
-                lines.push(line);
-            }
-        }
+        let lines: IndexSet<String> = missing.iter().map(describe).collect();
+        let mut lines: Vec<String> = lines.into_iter().collect();
         let more = lines.len().saturating_sub(LISTED_MAX);
         lines.truncate(LISTED_MAX);
         if more > 0 {
@@ -149,6 +154,12 @@ fn outside(scope: &Scope, namespace: &str, wanted: &[Rule]) -> Vec<Rule> {
 pub(super) fn uncovered(own: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     let covered = |part: &Rule| own.iter().any(|rule| covers(rule, part));
     wanted.iter().flat_map(parts).filter(|part| !covered(part)).collect()
+}
+
+/// How many parts a rule has.
+fn combinations(rule: &Rule) -> usize {
+    let resources = rule.groups.len().saturating_mul(rule.resources.len()).saturating_mul(rule.names.len().max(1));
+    rule.verbs.len().saturating_mul(rule.paths.len().saturating_add(resources))
 }
 
 fn parts(rule: &Rule) -> Vec<Rule> {

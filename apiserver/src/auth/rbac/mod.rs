@@ -15,6 +15,7 @@ mod tests;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::BoxFuture;
+use indexmap::IndexSet;
 
 use self::index::Index;
 use super::{Attributes, Authorizer, Identity, Rule};
@@ -102,13 +103,15 @@ impl Rbac {
         self.ask(|index| {
             let mut all = Vec::new();
             index.visit(identity, namespace, |rule| {
-                if !all.contains(rule) {
-                    all.push(rule.clone());
-                }
+                all.push(rule.clone());
                 false
             });
             all
         })
+        .into_iter()
+        .collect::<IndexSet<_>>()
+        .into_iter()
+        .collect()
     }
 
     /// The namespaces in which `identity` has any role of its own, in order: what it can call its projects.

@@ -52,7 +52,7 @@ async fn settle(
             Some(current) => {
                 let old = current.value();
                 let updates = old.pointer("/metadata/annotations").and_then(|all| all.get(AUTO_UPDATE));
-                if updates.is_none_or(|value| value != "true") {
+                if updates.is_some_and(|value| value == "false") {
                     return Ok(());
                 }
                 let mut object = old.clone();

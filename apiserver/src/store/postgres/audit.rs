@@ -11,8 +11,8 @@ use super::super::audit::{AuditEntry, AuditQuery, AuditReader, LINES_MAX, TRIM_M
 use super::super::error::BackendError;
 use super::{connect, failed, signed, unsigned, within};
 
-/// Removes the oldest lines that are too old or too many.
-pub(super) async fn trim(connection: &mut PgConnection, before: Timestamp) -> Result<(), BackendError> {
+/// Removes the oldest lines that are too old or too many, a portion of them. Returns how many.
+pub(super) async fn trim(connection: &mut PgConnection, before: Timestamp) -> Result<u64, BackendError> {
     let query = sqlx::query(
         "DELETE FROM store_audit WHERE id IN (SELECT id FROM store_audit \
          WHERE time < $1 OR id <= (SELECT max(id) FROM store_audit) - $2 ORDER BY id LIMIT $3)",
@@ -21,8 +21,8 @@ pub(super) async fn trim(connection: &mut PgConnection, before: Timestamp) -> Re
     .bind(signed(LINES_MAX))
     .bind(signed(TRIM_MAX))
     .execute(connection);
-    within(query).await?.map_err(failed("cannot shorten the audit log"))?;
-    Ok(())
+    let removed = within(query).await?.map_err(failed("cannot shorten the audit log"))?;
+    Ok(removed.rows_affected())
 }
 
 /// Reads without holding the writer up.

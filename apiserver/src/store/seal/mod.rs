@@ -211,7 +211,7 @@ impl<B: Backend> Backend for Sealed<B> {
         self.inner.note(lines)
     }
 
-    fn trim_audit(&mut self, before: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send {
+    fn trim_audit(&mut self, before: Timestamp) -> impl Future<Output = Result<u64, BackendError>> + Send {
         self.inner.trim_audit(before)
     }
 

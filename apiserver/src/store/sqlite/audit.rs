@@ -9,9 +9,9 @@ use super::super::audit::{AuditEntry, AuditQuery, AuditReader, LINES_MAX, TRIM_M
 use super::super::error::BackendError;
 use super::{failed, signed, unsigned};
 
-/// Removes the oldest lines that are too old or too many.
-pub(super) async fn trim(connection: &mut SqliteConnection, before: Timestamp) -> Result<(), BackendError> {
-    sqlx::query(
+/// Removes the oldest lines that are too old or too many, a portion of them. Returns how many.
+pub(super) async fn trim(connection: &mut SqliteConnection, before: Timestamp) -> Result<u64, BackendError> {
+    let removed = sqlx::query(
         "DELETE FROM store_audit WHERE id IN (SELECT id FROM store_audit \
          WHERE time < $1 OR id <= (SELECT max(id) FROM store_audit) - $2 ORDER BY id LIMIT $3)",
     )
@@ -21,7 +21,7 @@ pub(super) async fn trim(connection: &mut SqliteConnection, before: Timestamp) -
     .execute(connection)
     .await
     .map_err(failed("cannot shorten the audit log"))?;
-    Ok(())
+    Ok(removed.rows_affected())
 }
 
 /// Reads without holding the writer up: in WAL mode a reader sees the last commit.

@@ -87,6 +87,7 @@ impl Platform {
             .args(arguments)
             .env("BERTH_KUBECONFIG", self.kubeconfig())
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output();
         Ok(command.await?)
     }

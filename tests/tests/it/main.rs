@@ -8,3 +8,4 @@ mod commands;
 mod crashes;
 mod examples;
 mod pods;
+mod up;

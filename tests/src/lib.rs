@@ -17,7 +17,7 @@ mod wait;
 
 pub use dice::Dice;
 pub use load::{Load, Report};
-pub use platform::{Platform, Program};
+pub use platform::{Platform, Program, free_ports};
 pub use postgres::Postgres;
 pub use repository::{Repositories, examples};
 pub use server::{Database, Server};

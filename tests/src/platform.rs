@@ -87,6 +87,7 @@ impl Platform {
             .args(arguments)
             .env("BERTH_KUBECONFIG", self.kubeconfig())
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output();
         Ok(command.await?)
     }
@@ -154,7 +155,7 @@ impl Drop for Platform {
 }
 
 /// Ports that nobody listens on. Held together until all are known, so that they differ.
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("0.0.0.0:0")).collect::<Result<_, _>>()?;
     Ok(listeners
         .iter()

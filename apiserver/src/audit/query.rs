@@ -64,6 +64,10 @@ pub(crate) async fn list(
         return Err(Error::forbidden(GROUP, PLURAL, "", &attributes.refusal(identity)));
     }
     let query = Query::parse(parts.uri.query());
+    // A list in the place of a watch would be asked for again and again.
+    if query.switch("watch") {
+        return Err(Error::method_not_allowed());
+    }
     let wish = Wish::read(&parts.headers, &query)?;
     let asked = asked(&query, namespace, state.clock.now())?;
     let (limit, mut found) =

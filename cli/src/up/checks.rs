@@ -22,7 +22,7 @@ pub(crate) async fn machine(options: &Up) -> anyhow::Result<()> {
             missing.push(format!("{program}: install the package {package}"));
         }
     }
-    let running = |name| Process::new(&options.data, name).is_running();
+    let running = |name| !Process::new(&options.data, name).is_gone();
     if !running("server") && !is_free(options.listen).await {
         missing.push(format!("{}: another program listens there; choose another with --listen", options.listen));
     }

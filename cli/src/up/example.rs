@@ -2,11 +2,16 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
-use crate::client;
+use crate::client::{self, Progress};
+use crate::failure::{Exit, fail};
 
 /// Makes (or brings up to date) a bare repository of the folder. Returns its name.
 pub(crate) fn repository(folder: &Path, into: &Path) -> anyhow::Result<String> {
@@ -45,6 +50,38 @@ pub(crate) fn application(folder: &Path, url: &str) -> anyhow::Result<Value> {
     };
     application["spec"]["source"]["git"]["url"] = json!(url);
     Ok(application.take())
+}
+
+/// Waits until an address is answered through this machine's own port, whatever the DNS says of its host.
+pub(crate) async fn until_it_answers(url: &str, port: u16, progress: &Progress) -> anyhow::Result<()> {
+    /// A container that is started again with its image at hand is probed and routed within seconds.
+    const PATIENCE: Duration = Duration::from_mins(2);
+    const STEP: Duration = Duration::from_millis(100);
+    let url = url::Url::parse(url).context("the example's address")?;
+    let host = url.host_str().context("the example's address has no host")?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let said = match tokio::time::timeout(PATIENCE, status(host, port)).await {
+            Ok(Ok(status)) if !status.contains(" 404 ") && !status.contains(" 50") => return Ok(()),
+            Ok(Ok(status)) => status,
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => "there is no answer".to_owned(),
+        };
+        if Instant::now() >= deadline {
+            return Err(fail(Exit::TimedOut, format!("{url} is not answered: {said}")));
+        }
+        progress.say(format!("waiting until {url} is answered"));
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// The first line of the answer.
+async fn status(host: &str, port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await?;
+    Ok(line.trim_end().to_owned())
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> anyhow::Result<()> {

@@ -29,8 +29,6 @@ pub(crate) const DEFAULT_DATA: &str = "/var/lib/berth";
 pub(crate) const DEFAULT_MASTER_KEY: &str = "/var/lib/berth/server/master.key";
 /// Where `berth up` has its server's data.
 pub(crate) const DEFAULT_SERVER_DATA: &str = "/var/lib/berth/server";
-/// Where the example's Git repository is served: unassigned, and one above Git's own 9418 less 1,000.
-const GIT_PORT: u16 = 8418;
 /// The plans and runtimes of a new installation.
 const DEFAULTS: &[&str] =
     &[include_str!("../../../manifests/plans.yaml"), include_str!("../../../manifests/runtimes.yaml")];
@@ -73,7 +71,7 @@ pub(crate) async fn up(options: &Up) -> anyhow::Result<()> {
         progress.say("deploying the example");
         let repository = example::repository(folder, &data.join("git"))?;
         let git = Process::new(data, "git");
-        let listen = SocketAddr::new(address, GIT_PORT);
+        let listen = SocketAddr::new(address, options.git_port);
         git.ensure(&[
             "git".into(),
             "serve".into(),
@@ -85,7 +83,10 @@ pub(crate) async fn up(options: &Up) -> anyhow::Result<()> {
         let application = example::application(folder, &format!("http://{listen}/{repository}"))?;
         let applied = client::apply_documents(&session, vec![application], false).await?;
         let example = applied.first().context("the example is one application")?;
-        url = Some(client::until_ready(&session, example, 900, &progress).await?);
+        let address = client::until_ready(&session, example, 900, &progress).await?;
+        // Its status may be of before everything was stopped: what is printed is what answers.
+        example::until_it_answers(&address, options.http_port, &progress).await?;
+        url = Some(address);
     }
     drop(progress);
     print::line(&farewell(options, url.as_deref()));

@@ -50,14 +50,16 @@ impl Process {
     /// Starts it with these arguments, unless it runs with them already. A changed program or changed arguments
     /// start it anew.
     pub(crate) fn ensure(&self, arguments: &[OsString]) -> anyhow::Result<()> {
+        let end = Duration::from_secs(STOP_SECONDS);
+        // One that was killed a moment ago still has its files and ports, and will not serve.
+        wait_blocking(end, || self.life() != Life::Ends);
         let wanted: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
         if let Some(record) = self.running() {
             if record.arguments == wanted && !is_replaced(record.pid) {
                 return Ok(());
             }
             signal(record.pid, "-TERM")?;
-            let end = std::time::Duration::from_secs(STOP_SECONDS);
-            wait_blocking(end, || self.running().is_none());
+            wait_blocking(end, || self.is_gone());
         }
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         // After an upgrade in place Linux calls the old file so.
@@ -82,15 +84,26 @@ impl Process {
         self.running().is_some()
     }
 
+    /// Whether nothing of it is left, nor of its hold on files and ports.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.life() == Life::Gone
+    }
+
+    fn record(&self) -> Option<Record> {
+        serde_json::from_slice(&std::fs::read(&self.record).ok()?).ok()
+    }
+
     fn running(&self) -> Option<Record> {
-        let record: Record = serde_json::from_slice(&std::fs::read(&self.record).ok()?).ok()?;
-        (record.boot == boot_id() && started(record.pid) == Some(record.started)).then_some(record)
+        self.record().filter(|record| record.life() == Life::Runs)
+    }
+
+    fn life(&self) -> Life {
+        self.record().map_or(Life::Gone, |record| record.life())
     }
 
     /// The value of an option it was started with last.
     pub(crate) fn argument(&self, option: &str) -> Option<String> {
-        let record: Record = serde_json::from_slice(&std::fs::read(&self.record).ok()?).ok()?;
-        let mut arguments = record.arguments.into_iter().skip_while(|argument| argument != option);
+        let mut arguments = self.record()?.arguments.into_iter().skip_while(|argument| argument != option);
         arguments.nth(1)
     }
 
@@ -100,7 +113,7 @@ impl Process {
         signal(record.pid, "-TERM")?;
         let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS);
         while Instant::now() < deadline {
-            if self.running().is_none() {
+            if self.is_gone() {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
@@ -108,7 +121,7 @@ impl Process {
         signal(record.pid, "-KILL")?;
         // What is killed ends at once, unless the kernel itself waits for a disk.
         for _look in 0..100 {
-            if self.running().is_none() {
+            if self.is_gone() {
                 return Ok(());
             }
             tokio::time::sleep(LOOK).await;
@@ -138,15 +151,53 @@ fn wait_blocking(limit: Duration, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// When a process was started; `None` if there is none or it has ended and only waits to be collected.
+/// How far a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    Runs,
+    /// It was killed or is exiting: the kernel still takes it apart.
+    Ends,
+    Gone,
+}
+
+impl Record {
+    fn life(&self) -> Life {
+        match stat(self.pid) {
+            Some((started, life)) if self.boot == boot_id() && started == self.started => life,
+            _ => Life::Gone,
+        }
+    }
+}
+
+/// When a process was started; `None` if there is none or it has ended.
 fn started(pid: u32) -> Option<u64> {
+    stat(pid).filter(|(_, life)| *life != Life::Gone).map(|(started, _)| started)
+}
+
+/// When a process was started, and how far it is, from `/proc/PID/stat`; see proc_pid_stat(5).
+fn stat(pid: u32) -> Option<(u64, Life)> {
+    /// `PF_EXITING` and `PF_SIGNALED` of the kernel's `sched.h`.
+    const ENDING: u64 = 0x4 | 0x400;
+    /// SIGKILL in the set of signals that wait to be taken.
+    const KILLED: u64 = 1 << 8;
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The program's name stands in parentheses and may hold anything, so fields are counted behind the last one.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
-    if fields.first() == Some(&"Z") {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
+    let number = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    let (flags, threads, started, pending) = (number(6)?, number(17)?, number(19)?, number(28)?);
+    let life = match *fields.first()? {
+        // It has ended and only waits to be collected, unless others of its threads still have its files.
+        "Z" | "X" => {
+            if threads > 1 {
+                Life::Ends
+            } else {
+                Life::Gone
+            }
+        }
+        _ if flags & ENDING != 0 || pending & KILLED != 0 => Life::Ends,
+        _ => Life::Runs,
+    };
+    Some((started, life))
 }
 
 /// Whether the program's file was replaced since it was started.
@@ -192,5 +243,19 @@ mod tests {
         assert!(process.is_running());
         write_private(&process.record, &serde_json::to_vec(&record(since + 1)).unwrap()).unwrap();
         assert!(!process.is_running());
+    }
+
+    #[test]
+    fn what_was_killed_does_not_run() {
+        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let (started, life) = stat(child.id()).unwrap();
+        let record = Record { pid: child.id(), started, boot: boot_id(), arguments: Vec::new() };
+        assert_eq!((life, record.life()), (Life::Runs, Life::Runs));
+        signal(child.id(), "-KILL").unwrap();
+        assert_ne!(record.life(), Life::Runs, "not even in the moment in which it was killed");
+        wait_blocking(Duration::from_mins(1), || record.life() == Life::Gone);
+        assert_eq!(record.life(), Life::Gone, "it waits to be collected");
+        child.wait().unwrap();
+        assert_eq!(record.life(), Life::Gone);
     }
 }

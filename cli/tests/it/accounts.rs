@@ -2,11 +2,10 @@
 //! two.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::berth::{Outcome, Server, free_port, program, run, wait_for};
+use crate::berth::{Outcome, Server, free_port, kubectl, program, run, wait_for};
 use crate::replicas::{Database, start};
 
 const GOOD: &str = "correct horse battery";
@@ -41,11 +40,8 @@ impl Terminal {
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Outcome {
-        #[expect(clippy::disallowed_methods, reason = "the tests' settings come in through the environment")]
-        let kubectl = std::env::var("BERTH_KUBECTL").expect("run the tests with `make test`");
-        let mut command = Command::new(kubectl);
-        // What kubectl caches about a server belongs to this one.
-        command.env("HOME", self.kubeconfig.parent().unwrap()).env("KUBECONFIG", &self.kubeconfig).args(arguments);
+        let mut command = kubectl(&self.kubeconfig);
+        command.args(arguments);
         run(command, "")
     }
 

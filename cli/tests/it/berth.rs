@@ -149,6 +149,15 @@ impl Drop for Server {
     }
 }
 
+/// kubectl, for which a kubeconfig is all that there is: what it caches about a server is beside that.
+pub(crate) fn kubectl(kubeconfig: &Path) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "the tests' settings come in through the environment")]
+    let kubectl = std::env::var("BERTH_KUBECTL").expect("run the tests with `make test`");
+    let mut command = Command::new(kubectl);
+    command.env("HOME", kubeconfig.parent().unwrap()).env("KUBECONFIG", kubeconfig);
+    command
+}
+
 /// A port that nobody listens on now.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

@@ -9,6 +9,7 @@ mod commands;
 mod docs;
 mod help;
 mod lifecycle;
+mod limits;
 mod oidc;
 mod replicas;
 mod sealing;

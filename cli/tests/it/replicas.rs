@@ -41,6 +41,11 @@ impl Database {
     pub(crate) fn url(&self) -> &str {
         &self.0
     }
+
+    /// All that is in it, as `pg_dump` writes it.
+    pub(crate) fn dump(&self) -> String {
+        script(&["dump", &self.0])
+    }
 }
 
 impl Drop for Database {

@@ -1,8 +1,10 @@
 //! Secrets in the files of a server: what a thief of the disk finds, and what becomes of a server without its key.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::berth::{Outcome, Server, free_port, program, wait_for};
+use crate::berth::{Outcome, Server, free_port, program, run, wait_for};
+use crate::replicas::Database;
 
 const SECRET: &str = "correct-horse-battery-staple";
 const OPEN: &str = "everybody-may-read-this";
@@ -16,25 +18,36 @@ fn objects() -> String {
     )
 }
 
-/// Whether a text stands in any file of a folder, in plain or in base64.
-fn stands(folder: &Path, text: &str) -> bool {
+/// Whether a text stands in bytes: in plain, in base64, or as PostgreSQL writes either of them where columns hold bytes.
+fn is_in(bytes: &[u8], text: &str) -> bool {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
     let texts = [text.to_owned(), STANDARD.encode(text)];
+    let all = texts.iter().cloned().chain(texts.iter().map(hex::encode));
+    all.into_iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+/// Whether a text stands in any file of a folder.
+fn stands(folder: &Path, text: &str) -> bool {
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 waiting.push(path);
-            } else if std::fs::read(&path).is_ok_and(|bytes| {
-                texts.iter().any(|text| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
-            }) {
+            } else if std::fs::read(&path).is_ok_and(|bytes| is_in(&bytes, text)) {
                 return true;
             }
         }
     }
     false
+}
+
+/// What a server says of the password and of the token that were given to it.
+fn read(server: &Server) -> (bool, bool) {
+    let password = server.berth(&["get", "secret", "keys", "-o", "json"], "").stdout;
+    let token = server.berth(&["get", "application", "shop", "-o", "json"], "").stdout;
+    (password.contains("Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ=="), token.contains(SECRET))
 }
 
 fn stop(mut server: Server) {
@@ -54,11 +67,6 @@ fn no_file_has_a_secret_and_a_rotation_leaves_the_old_key_without_use() {
     let server = Server::start(&data, port);
     let applied = server.berth(&["apply", "--no-wait", "-f", "-"], &objects());
     assert_eq!(applied.code, Some(0), "{}", applied.stderr);
-    let read = |server: &Server| {
-        let password = server.berth(&["get", "secret", "keys", "-o", "json"], "").stdout;
-        let token = server.berth(&["get", "application", "shop", "-o", "json"], "").stdout;
-        (password.contains("Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ=="), token.contains(SECRET))
-    };
     assert_eq!(read(&server), (true, true));
     assert!(stands(&data, OPEN), "the search finds what is there");
     assert!(!stands(&data, SECRET), "while it runs");
@@ -134,4 +142,72 @@ fn a_rotation_that_is_killed_is_finished_by_the_next_one() {
     let server = Server::start(&data, port);
     let one = server.berth(&["get", "secret", "s299", "-o", "json"], "").stdout;
     assert!(one.contains("Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZQ=="), "{one}");
+}
+
+#[test]
+fn the_master_key_comes_from_a_file_the_environment_or_a_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let port = free_port();
+    let mut command = program();
+    command.args(["keys", "new"]);
+    let key = run(command, "").stdout;
+    let (file, asked) = (folder.path().join("key"), folder.path().join("ask"));
+    let private = |path: &Path, text: &str, mode: u32| {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    private(&file, &key, 0o600);
+    // A program that prints what stands below its first line.
+    private(&asked, &format!("#!/usr/bin/tail -n+2\n{key}"), 0o700);
+    let (file, asked) = (file.to_str().unwrap(), asked.to_str().unwrap());
+    let sources = [
+        (None, vec!["--master-key-file", file]),
+        (Some(("BERTH_MASTER_KEY", key.trim())), vec![]),
+        (None, vec!["--master-key-command", asked]),
+        (Some(("BERTH_MASTER_KEY_FILE", file)), vec![]),
+        (Some(("BERTH_MASTER_KEY_COMMAND", asked)), vec![]),
+    ];
+    for (number, (variable, options)) in sources.into_iter().enumerate() {
+        let server = Server::spawn_as(&data, port, variable.as_slice(), &options);
+        server.until_it_answers();
+        if number == 0 {
+            let applied = server.berth(&["apply", "--no-wait", "-f", "-"], &objects());
+            assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+        }
+        assert_eq!(read(&server), (true, true), "source {number}, with {options:?}");
+        stop(server);
+    }
+    assert!(!data.join("master.key").exists(), "no other key was made");
+    assert!(stands(&data, OPEN) && !stands(&data, SECRET) && !stands(&data, key.trim()));
+
+    let mut command = program();
+    command.args(["keys", "new"]);
+    let other = run(command, "").stdout;
+    let mut server = Server::spawn_with(&data, port, &[("BERTH_MASTER_KEY", other.trim())]);
+    assert_ne!(server.ended().code(), Some(0), "with another key");
+    assert!(
+        server.log().lines().last().unwrap().contains("the store is sealed with the master key"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn no_row_of_a_database_has_a_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::new();
+    let environment = [("BERTH_DATABASE_URL", database.url())];
+    let server = Server::spawn_with(&folder.path().join("data"), free_port(), &environment);
+    server.until_it_answers();
+    let applied = server.berth(&["apply", "--no-wait", "-f", "-"], &objects());
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    assert_eq!(read(&server), (true, true));
+    let dump = database.dump();
+    assert!(is_in(dump.as_bytes(), OPEN), "the search finds what is there: {} bytes", dump.len());
+    assert!(!is_in(dump.as_bytes(), SECRET), "while it runs");
+    let log = server.log();
+    stop(server);
+    assert!(!is_in(database.dump().as_bytes(), SECRET), "when it is stopped");
+    assert!(!stands(folder.path(), SECRET), "its folder has nothing of it either: {log}");
 }

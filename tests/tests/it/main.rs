@@ -4,6 +4,8 @@
 #![expect(clippy::print_stdout, reason = "a run that uses chance prints its seed")]
 
 mod bad_input;
+mod commands;
 mod crashes;
 mod examples;
 mod pods;
+mod up;

@@ -107,16 +107,8 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
 }
 
 fn spawn(platform: &Platform, arguments: &[&str]) -> anyhow::Result<Child> {
-    Command::new(setting("BERTH_KUBECTL"))
-        .arg("--kubeconfig")
-        .arg(platform.kubeconfig())
-        .args(arguments)
-        .env("HOME", platform.folder())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot run kubectl")
+    // What it complains about is of no interest, and nobody would read it.
+    platform.tool().command(arguments).stderr(Stdio::null()).spawn().context("cannot run kubectl")
 }
 
 async fn get(port: u16, path: &str) -> anyhow::Result<String> {

@@ -3,6 +3,7 @@
 //! Each client is a script in `tests/clients` that does what its users do and asserts what comes back.
 
 mod examples;
+mod helm;
 mod kubectl;
 mod script;
 
@@ -16,6 +17,11 @@ macro_rules! suite {
         #[tokio::test]
         async fn kubectl() -> anyhow::Result<()> {
             kubectl::story($database).await
+        }
+
+        #[tokio::test]
+        async fn helm() -> anyhow::Result<()> {
+            helm::story($database).await
         }
 
         #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod examples;
 mod helm;
+mod kube_rs;
 mod kubectl;
 mod script;
 
@@ -22,6 +23,11 @@ macro_rules! suite {
         #[tokio::test]
         async fn helm() -> anyhow::Result<()> {
             helm::story($database).await
+        }
+
+        #[tokio::test]
+        async fn kube_rs() -> anyhow::Result<()> {
+            kube_rs::story($database).await
         }
 
         #[tokio::test]

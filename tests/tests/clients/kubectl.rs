@@ -272,6 +272,7 @@ async fn asks_for_what_is_not_there(kubectl: &Tool) -> anyhow::Result<()> {
     // It looks for the addresses of a cluster's own services before it prints that of the API.
     kubectl.refuses("cluster-info", &[r#"the server doesn't have a resource type "services""#]).await?;
     kubectl.refuses("run web --image=example.test/web", &["change instances.berth.dev instead"]).await?;
+    kubectl.refuses("delete namespace berth-system", &["this namespace may not be deleted"]).await?;
     kubectl.refuses("create -n nowhere -f shop.yaml", &[r#"namespaces "nowhere" not found"#]).await
 }
 

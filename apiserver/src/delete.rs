@@ -249,7 +249,7 @@ async fn judge(state: &State, target: &Target, identity: &Identity, old: &Value,
         identity,
         dry_run,
     };
-    namespaces::check_deletable(&target.kind, target.name())?;
+    namespaces::check_deletable(state, &target.kind, target.name())?;
     for hook in &state.admission {
         let errors = hook.validate(request).await;
         if let Some(first) = errors.first() {

@@ -12,8 +12,8 @@ use crate::path::Subresource;
 use crate::server::{self, State};
 use crate::store::{self, Key, KindId, Object, Store, Write};
 
-/// The namespaces that are always there: the one of who names none, and the platform's own.
-const ALWAYS: [&str; 2] = ["default", crate::service_accounts::SYSTEM_NAMESPACE];
+/// The namespaces that every server has: the one of who names none, and that of its own keys.
+pub(crate) const ALWAYS: [&str; 2] = ["default", crate::service_accounts::SYSTEM_NAMESPACE];
 
 pub(crate) fn is_namespace(kind: &Kind) -> bool {
     kind.group.is_empty() && kind.plural == "namespaces"
@@ -44,9 +44,9 @@ pub(crate) fn keep(old: &Value, new: &mut Value, part: Option<Subresource>) {
     }
 }
 
-/// 403 for the namespace that must not go.
-pub(crate) fn check_deletable(kind: &Kind, name: &str) -> Result<(), Error> {
-    if is_namespace(kind) && ALWAYS.contains(&name) {
+/// 403 for a namespace that must not go.
+pub(crate) fn check_deletable(state: &State, kind: &Kind, name: &str) -> Result<(), Error> {
+    if is_namespace(kind) && state.namespaces.iter().any(|always| always == name) {
         return Err(Error::forbidden(&kind.group, &kind.plural, name, "this namespace may not be deleted"));
     }
     Ok(())
@@ -80,7 +80,7 @@ pub(crate) fn check_open(state: &State, kind: &Kind, name: &str, namespace: &str
 
 /// Makes the namespaces that are always there if they are missing.
 pub(crate) async fn ensure_defaults(state: &State) -> Result<(), server::Error> {
-    for name in ALWAYS {
+    for name in &state.namespaces {
         ensure(&state.store, &state.kinds, &state.clock, name).await?;
     }
     Ok(())

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) account_tokens: Option<service_accounts::Tokens>,
     pub(crate) accounts: Option<Arc<Accounts>>,
     pub(crate) roles: Vec<DefaultRole>,
+    /// The namespaces that are always there.
+    pub(crate) namespaces: Vec<String>,
     /// The certificate by which clients know this server.
     pub(crate) ca: Option<String>,
     pub(crate) health: Health,
@@ -91,6 +93,7 @@ pub struct Builder {
     authorizer: Option<Arc<dyn Authorizer>>,
     accounts: Option<accounts::Settings>,
     roles: Vec<DefaultRole>,
+    namespaces: Vec<String>,
     ca: Option<String>,
     checks: Vec<Check>,
     evaluators: Vec<Arc<dyn Evaluator>>,
@@ -141,6 +144,13 @@ impl Builder {
     #[must_use]
     pub fn roles(mut self, roles: impl IntoIterator<Item = DefaultRole>) -> Self {
         self.roles.extend(roles);
+        self
+    }
+
+    /// Adds a namespace to those that are always there and cannot be deleted.
+    #[must_use]
+    pub fn namespace(mut self, name: impl Into<String>) -> Self {
+        self.namespaces.push(name.into());
         self
     }
 
@@ -240,6 +250,7 @@ impl Builder {
                 account_tokens,
                 accounts,
                 roles: self.roles,
+                namespaces: self.namespaces,
                 ca: self.ca,
                 health: Health::new(self.checks),
                 metrics,
@@ -266,6 +277,7 @@ impl Server {
             authorizer: None,
             accounts: None,
             roles: defaults::roles(),
+            namespaces: namespaces::ALWAYS.map(str::to_owned).to_vec(),
             ca: None,
             checks: Vec::new(),
             evaluators: Vec::new(),

@@ -1,33 +1,16 @@
 //! The real kubectl.
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 
-use crate::{Platform, setting};
+use crate::Platform;
 
 impl Platform {
     /// Runs kubectl with standard input; the outcome as it is.
     pub async fn try_kubectl(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
-        let mut child = Command::new(setting("BERTH_KUBECTL"))
-            .arg("--kubeconfig")
-            .arg(self.kubeconfig())
-            .args(arguments)
-            // Its cache of what the server offers belongs to this server only.
-            .env("HOME", self.folder())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot run kubectl")?;
-        let mut stdin = child.stdin.take().context("kubectl has no standard input")?;
-        stdin.write_all(input.as_bytes()).await?;
-        drop(stdin);
-        Ok(child.wait_with_output().await?)
+        self.tool().output(arguments, input).await
     }
 
     /// Runs kubectl; what it printed, or its error as ours.

@@ -12,6 +12,7 @@ mod platform;
 mod postgres;
 mod repository;
 mod server;
+mod tool;
 mod traces;
 mod wait;
 
@@ -21,6 +22,7 @@ pub use platform::{Platform, Program, free_ports};
 pub use postgres::Postgres;
 pub use repository::{Repositories, examples};
 pub use server::{Database, Server};
+pub use tool::Tool;
 pub use wait::{until, within};
 
 use std::path::PathBuf;

@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_stopped_one_is_as_asked_for_when_nothing_runs() {
-        let mut stopped = application(1, 1, "a", "Ready=False:Stopped BuildSucceeded=True:Succeeded");
+        let mut stopped = application(1, 1, "a", "Ready=True:Stopped BuildSucceeded=True:Succeeded");
         stopped["spec"]["running"] = json!(false);
         stopped["status"]["instances"] = json!({"ready": 1});
         assert_eq!(View(&stopped).state(None), State::Waiting);

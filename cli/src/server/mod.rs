@@ -105,6 +105,8 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))
         .roles(roles::all())
         .accounts(accounts::settings())
+        // The authority's key, the passwords of people and who leads are in it.
+        .namespace(crds::SYSTEM_NAMESPACE)
         .ca(pki.ca_pem.as_str())
         .readiness("shutdown", stopping::check(&told))
         .limits(limits.of_callers())

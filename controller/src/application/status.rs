@@ -51,7 +51,7 @@ pub(super) fn status(application: &Application, observed: &Observed) -> Status {
         vec![invalid]
     } else {
         let routes = routes(application, observed, &alive);
-        let overall = overall(&decision, ready, &routes, &rolled_out);
+        let overall = overall(&decision, alive.len(), ready, &routes, &rolled_out);
         vec![overall, decision.build_verdict.clone(), scheduled(&alive), rolled_out, routes]
     };
     let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
@@ -71,16 +71,20 @@ pub(super) fn status(application: &Application, observed: &Observed) -> Status {
     }
 }
 
-/// The sum of all: whether people who ask for it get an answer.
-fn overall(decision: &Decision, ready: usize, routes: &Verdict, rolled_out: &Verdict) -> Verdict {
+/// The sum of all: whether people who ask for it get an answer, or nobody does where that is what was asked for. The tools
+/// that wait for whole sets of objects (`helm --wait`, Flux, Argo CD) would else wait for a stopped one for ever.
+fn overall(decision: &Decision, alive: usize, ready: usize, routes: &Verdict, rolled_out: &Verdict) -> Verdict {
     let wanted = decision.wanted;
     let no = |reason, message: String| Verdict::new(READY, Some(false), reason, message);
     if let Some(trouble) = &decision.trouble {
         let serving = decision.serving.as_ref().map(|serving| format!("; {} goes on serving", serving.name_any()));
         return no(trouble.reason, format!("{}{}", trouble.message, serving.unwrap_or_default()));
     }
+    if wanted == 0 && alive > 0 {
+        return no("Progressing", format!("no instances are wanted, and {alive} are still there"));
+    }
     if wanted == 0 {
-        return no("Stopped", "no instances are wanted".to_owned());
+        return Verdict::new(READY, Some(true), "Stopped", "no instances are wanted".to_owned());
     }
     if ready >= wanted && routes.status == Some(true) {
         return Verdict::new(READY, Some(true), "Running", format!("{ready} of {wanted} instances serve"));

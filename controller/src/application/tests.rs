@@ -348,9 +348,11 @@ fn what_is_said() {
     Scheduled True Scheduled: every instance has a node
     active v1
     "#);
+    let stopping = said("web stopped | v1=app:1 active | v1-0 running a");
+    assert!(stopping.contains("Ready False Progressing: no instances are wanted, and 1 are still there"), "{stopping}");
     assert_snapshot!(said("web stopped | v1=app:1 active"), @"
     BuildSucceeded True Prebuilt: the image was built elsewhere
-    Ready False Stopped: no instances are wanted
+    Ready True Stopped: no instances are wanted
     RolledOut True RolledOut: no instance of another release than v1 is left
     RoutesReady False NoInstances: no instance gets requests
     Scheduled True Scheduled: every instance has a node

@@ -123,6 +123,16 @@ assert.equal(informer.get('shop', namespace).spec.instances, 3);
 stopping = true;
 await informer.stop();
 
+// Server-side apply: it makes what is not there, and asks before it takes a field from somebody else.
+const apply = (instances, manager, force) =>
+  objects.patch(application('applied', instances), undefined, undefined, manager, force, k8s.PatchStrategy.ServerSideApply);
+const applied = await apply(1, 'one', false);
+assert.deepEqual([applied.metadata.managedFields[0].manager, applied.metadata.managedFields[0].operation], ['one', 'Apply']);
+const conflict = await refused(409, 'Conflict', apply(2, 'two', false));
+assert.match(conflict.message, /conflict with "one": \.spec\.instances/);
+assert.equal((await apply(2, 'two', true)).spec.instances, 2);
+await custom.deleteNamespacedCustomObject({ ...where, name: 'applied' });
+
 // Another credential, and the end.
 const stranger = new k8s.KubeConfig();
 stranger.loadFromFile(process.argv[2]);

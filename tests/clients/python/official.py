@@ -132,6 +132,33 @@ def dynamic():
     eventually("it is gone", is_gone)
 
 
+def server_side_apply():
+    """The same through typed core kinds, custom objects and the dynamic client: who owns what is theirs."""
+    core, api = client.CoreV1Api(), client.CustomObjectsApi()
+    applying = {"_content_type": "application/apply-patch+yaml"}
+    settings = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "applied"}, "data": {"a": "1"}}
+    applied = core.patch_namespaced_config_map("applied", NAMESPACE, settings, field_manager="one", **applying)
+    assert (applied.metadata.managed_fields[0].manager, applied.metadata.managed_fields[0].operation) == ("one", "Apply")
+    where = (GROUP, VERSION, NAMESPACE, "applications", "applied")
+    apply = lambda instances, **options: api.patch_namespaced_custom_object(  # noqa: E731
+        *where, application("applied", instances), **applying, **options
+    )
+    # An apply that makes the object answers 201, of which this client expects no body.
+    apply(1, field_manager="one")
+    assert api.get_namespaced_custom_object(*where)["spec"]["instances"] == 1
+    body = refused(409, "Conflict", apply, 2, field_manager="two")
+    assert 'conflict with \\"one\\": .spec.instances' in body, body
+    assert apply(2, field_manager="two", force=True)["spec"]["instances"] == 2
+    applications = DynamicClient(client.ApiClient()).resources.get(api_version=API_VERSION, kind="Application")
+    again = applications.server_side_apply(
+        body=application("applied", 3), namespace=NAMESPACE, field_manager="three", force_conflicts=True
+    )
+    assert again.spec.instances == 3
+    owners = {(entry.manager, entry.operation) for entry in again.metadata.managedFields}
+    assert {("one", "Apply"), ("two", "Apply"), ("three", "Apply")} <= owners, owners
+    api.delete_namespaced_custom_object(*where)
+
+
 def strangers():
     stranger = client.Configuration.get_default_copy()
     stranger.api_key = {name: "Bearer wrong" for name in stranger.api_key}
@@ -144,6 +171,7 @@ assert client.VersionApi().get_code().major == "1"
 core_kinds()
 custom_objects()
 dynamic()
+server_side_apply()
 strangers()
 client.CoreV1Api().delete_namespace(NAMESPACE)
 eventually("the namespace is gone", lambda: NAMESPACE not in [n.metadata.name for n in client.CoreV1Api().list_namespace().items])

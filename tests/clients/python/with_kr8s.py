@@ -11,6 +11,8 @@ NAMESPACE = "python-kr8s"
 
 api = kr8s.api(kubeconfig=sys.argv[1])
 assert api.version()["major"] == "1"
+# It has its own token reviewed.
+assert api.whoami() == "admin"
 kinds = {(resource["version"], resource["kind"]) for resource in api.api_resources()}
 assert (API_VERSION, "Application") in kinds and ("v1", "Secret") in kinds, kinds
 

@@ -67,6 +67,18 @@ for event, found in client.watch(Application, namespace=NAMESPACE, server_timeou
     assert (event, found.metadata.name) == ("ADDED", "shop")
     break
 
+# Server-side apply: it makes what is not there, and asks before it takes a field from somebody else.
+applied = client.apply(Application(application("applied", namespace=NAMESPACE)), field_manager="one")
+assert [entry.manager for entry in applied.metadata.managedFields if entry.operation == "Apply"] == ["one"]
+other = Application(application("applied", instances=2, namespace=NAMESPACE))
+try:
+    client.apply(other, field_manager="two")
+    raise AssertionError("a conflict was not seen")
+except ApiError as error:
+    assert error.status.code == 409 and 'conflict with "one": .spec.instances' in error.status.message, error
+assert client.apply(other, field_manager="two", force=True).spec["instances"] == 2
+client.delete(Application, "applied", namespace=NAMESPACE)
+
 client.deletecollection(ConfigMap, namespace=NAMESPACE)
 assert not [found for found in client.list(ConfigMap, namespace=NAMESPACE) if found.metadata.name != own]
 client.delete(Application, "shop", namespace=NAMESPACE)

@@ -3,6 +3,9 @@
 //! Each client is a script in `tests/clients` that does what its users do and asserts what comes back.
 
 mod examples;
+mod helm;
+mod kube_rs;
+mod kubectl;
 mod script;
 
 use e2e::{Database, Server};
@@ -11,6 +14,21 @@ use e2e::{Database, Server};
 macro_rules! suite {
     ($database:expr) => {
         use super::*;
+
+        #[tokio::test]
+        async fn kubectl() -> anyhow::Result<()> {
+            kubectl::story($database).await
+        }
+
+        #[tokio::test]
+        async fn helm() -> anyhow::Result<()> {
+            helm::story($database).await
+        }
+
+        #[tokio::test]
+        async fn kube_rs() -> anyhow::Result<()> {
+            kube_rs::story($database).await
+        }
 
         #[tokio::test]
         async fn the_official_python_client() -> anyhow::Result<()> {

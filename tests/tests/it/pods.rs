@@ -58,7 +58,9 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     };
     tokio::time::timeout(within(60), seen).await.context("the log does not come")??;
     log.kill().await?;
+    attaches(platform, namespace, pod, port).await?;
     forward.kill().await?;
+    reads_logs(platform, namespace, pod).await?;
 
     // Programs: with input and an exit code, and in a terminal.
     let echoed = platform.kubectl_with(&["exec", "-i", "-n", namespace, pod, "--", "cat"], "to and fro").await?;
@@ -106,17 +108,66 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `attach` shows what is written from now on, so requests come until it has shown one.
+async fn attaches(platform: &Platform, namespace: &str, pod: &str, port: u16) -> anyhow::Result<()> {
+    let mut attached = platform.tool().command(["attach", "-n", namespace, pod]).spawn()?;
+    // The server writes what it does to its standard error, which comes as kubectl's.
+    let mut lines = BufReader::new(attached.stderr.take().context("kubectl writes")?).lines();
+    let shown = async {
+        while let Some(line) = lines.next_line().await? {
+            ensure!(!line.contains("seen=by-the-log"), "it shows what was written before: {line}");
+            if line.contains("seen=by-attach") {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("attach ended")
+    };
+    let asked = until("attach shows a request", within(60), async || {
+        get(port, "/debian_version?seen=by-attach").await?;
+        anyhow::bail!("not yet")
+    });
+    tokio::select! { shown = shown => shown?, asked = asked => asked? }
+    Ok(attached.kill().await?)
+}
+
+/// Parts of a log, and the log of the container's last life.
+async fn reads_logs(platform: &Platform, namespace: &str, pod: &str) -> anyhow::Result<()> {
+    let logs = async |options: &[&str]| platform.kubectl(&[&["logs", "-n", namespace, pod], options].concat()).await;
+    let all = logs(&[]).await?;
+    ensure!(all.contains("seen=by-the-log") && all.contains("seen=by-attach"), "{all}");
+    let last = logs(&["--tail=1"]).await?;
+    ensure!(last.lines().count() == 1 && all.lines().last() == last.lines().next(), "{last:?} of {all}");
+    ensure!(logs(&["--since=1h"]).await? == all);
+    until("what was written is older than a second", within(60), async || {
+        let new = logs(&["--since=1s"]).await?;
+        ensure!(!new.contains("seen=by-"), "{new}");
+        Ok(())
+    })
+    .await?;
+    // The server ends as if somebody had pressed Ctrl-C, and is started again.
+    platform.kubectl(&["exec", "-n", namespace, pod, "--", "bash", "-c", "kill -INT 1"]).await?;
+    until("the log of its last life", within(60), async || {
+        let last = logs(&["-p"]).await?;
+        ensure!(last.contains("seen=by-the-log") && last.contains("Keyboard interrupt"), "{last}");
+        let now = logs(&[]).await?;
+        ensure!(now.matches("Serving HTTP").count() == 2 && !last.contains("exiting.\nServing HTTP"), "{now}");
+        Ok(())
+    })
+    .await?;
+    let restarts = "-o=jsonpath={.status.containerStatuses[0].restartCount}";
+    until("the restart is counted", within(60), async || {
+        let count = platform.kubectl(&["get", "pod", "-n", namespace, pod, restarts]).await?;
+        ensure!(count == "1", "{count}");
+        Ok(())
+    })
+    .await?;
+    platform.kubectl(&["wait", "-n", namespace, "--for=condition=Ready", "pod", pod, "--timeout=60s"]).await?;
+    Ok(())
+}
+
 fn spawn(platform: &Platform, arguments: &[&str]) -> anyhow::Result<Child> {
-    Command::new(setting("BERTH_KUBECTL"))
-        .arg("--kubeconfig")
-        .arg(platform.kubeconfig())
-        .args(arguments)
-        .env("HOME", platform.folder())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .context("cannot run kubectl")
+    // What it complains about is of no interest, and nobody would read it.
+    platform.tool().command(arguments).stderr(Stdio::null()).spawn().context("cannot run kubectl")
 }
 
 async fn get(port: u16, path: &str) -> anyhow::Result<String> {

@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) violations: Vec<String>,
     /// How many containers and addresses were made.
     pub(crate) made: u32,
+    /// Whether it never answers who it is and what its containers use.
+    pub(crate) stuck: bool,
 }
 
 /// A machine.
@@ -49,6 +51,14 @@ impl Fake {
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for ever if it is stuck.
+    async fn answers(&self) {
+        let stuck = self.state().stuck;
+        if stuck {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// A container of this node by id or name.
@@ -77,6 +87,7 @@ impl State {
 
 impl Containers for Fake {
     async fn engine(&self) -> Result<Engine, Error> {
+        self.answers().await;
         Ok(Engine::default())
     }
 
@@ -98,8 +109,10 @@ impl Containers for Fake {
     async fn create(&self, spec: &ContainerSpec) -> Result<String, Error> {
         let mut state = self.state();
         if let Some(taken) = state.containers.values().find(|one| one.name == spec.name) {
-            let id = taken.id.clone();
-            return self.ours(&state, &id).ok_or_else(|| Error::Conflict(format!("{} is taken", spec.name)));
+            let (id, uid) = (taken.id.clone(), crate::labels::UID);
+            let same = taken.labels.get(uid) == spec.labels.get(uid);
+            let ours = self.ours(&state, &id).filter(|_| same);
+            return ours.ok_or_else(|| Error::Conflict(format!("{} is taken", spec.name)));
         }
         if !state.images.values().any(|image| image.id == spec.image) {
             return Err(Error::NotFound(format!("no image {}", spec.image)));
@@ -185,13 +198,26 @@ impl Containers for Fake {
         if !state.registry.contains(reference) {
             return Err(Error::NotFound(format!("no image {reference} in any registry")));
         }
-        let image = Image { id: format!("sha256:{reference}"), ..Image::default() };
+        let tags = vec![format!("{reference}:latest")];
+        let image = Image { id: format!("sha256:{reference}"), tags, ..Image::default() };
         state.images.insert(reference.to_owned(), image);
         Ok(())
     }
 
     async fn built_images(&self) -> Result<Vec<Image>, Error> {
         Ok(Vec::new())
+    }
+
+    async fn unfinished_images(&self) -> Result<Vec<Image>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn pulled_images(&self) -> BTreeMap<String, Timestamp> {
+        BTreeMap::new()
+    }
+
+    async fn written(&self) -> Result<BTreeMap<String, u64>, Error> {
+        Ok(BTreeMap::new())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {
@@ -217,6 +243,7 @@ impl Containers for Fake {
     }
 
     async fn usage(&self, _: &str) -> Result<UsageSample, Error> {
+        self.answers().await;
         Ok(UsageSample::default())
     }
 }

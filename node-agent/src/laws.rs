@@ -24,7 +24,7 @@ const PORTS: (u16, u16) = (80, 443);
 /// Rounds until it must have come to rest: a restart loop takes few, and time jumps to the next thing to do.
 const ROUNDS: usize = 400;
 
-fn task(number: usize, application: usize, image: usize, state: RunState) -> InstanceTask {
+pub(crate) fn task(number: usize, application: usize, image: usize, state: RunState) -> InstanceTask {
     InstanceTask {
         uid: format!("uid-{number}"),
         namespace: format!("project-{}", application % 2),
@@ -49,6 +49,7 @@ fn task(number: usize, application: usize, image: usize, state: RunState) -> Ins
             grace_milliseconds: 30_000,
         },
         drain_milliseconds: 5000,
+        keep: false,
     }
 }
 
@@ -76,7 +77,10 @@ struct Scene {
 enum Later {
     Same,
     Stop,
+    /// Its values were read anew, by a server that does not know the old ones.
     Changed,
+    /// Its values cannot be read.
+    Kept,
     Gone,
 }
 
@@ -88,7 +92,11 @@ impl Scene {
             match later {
                 Later::Same => tasks.push(task.clone()),
                 Later::Stop => tasks.push(InstanceTask { state: RunState::Stop, ..task.clone() }),
-                Later::Changed => tasks.push(InstanceTask { cpu_millis: 200, ..task.clone() }),
+                Later::Changed => {
+                    let env = vec![EnvValue { name: "NUMBER".to_owned(), value: "another".to_owned() }];
+                    tasks.push(InstanceTask { env, ..task.clone() });
+                }
+                Later::Kept => tasks.push(InstanceTask { env: Vec::new(), keep: true, ..task.clone() }),
                 Later::Gone => {}
             }
         }
@@ -104,7 +112,8 @@ fn scene() -> impl Strategy<Value = Scene> {
     });
     let before = (0..8_usize, any::<bool>(), any::<bool>(), prop::bool::weighted(0.8))
         .prop_map(|(number, current, running, ours)| Before { number, current, running, ours });
-    let later = prop_oneof![Just(Later::Same), Just(Later::Stop), Just(Later::Changed), Just(Later::Gone)];
+    let later =
+        prop_oneof![Just(Later::Same), Just(Later::Stop), Just(Later::Changed), Just(Later::Kept), Just(Later::Gone)];
     (tasks, vec(later, 6), vec(before, 0..5), vec(1..12_usize, 0..6))
         .prop_map(|(tasks, later, before, crashes)| Scene { tasks, later, before, crashes })
 }
@@ -125,7 +134,8 @@ fn assignment(tasks: &[InstanceTask]) -> Assignment {
 fn machine(scene: &Scene) -> State {
     let mut state = State { now: Timestamp::from_second(1_800_000_000).unwrap(), ..State::default() };
     for image in ["image-0", "image-1"] {
-        let here = Image { id: format!("sha256:{image}"), ..Image::default() };
+        let tags = vec![format!("{image}:latest")];
+        let here = Image { id: format!("sha256:{image}"), tags, ..Image::default() };
         state.images.insert(image.to_owned(), here);
     }
     state.registry.insert("image-2".to_owned());
@@ -258,13 +268,36 @@ impl Agent {
     }
 }
 
+/// The containers of this node.
+fn ours(state: &State) -> Vec<&Container> {
+    state.containers.values().filter(|one| one.labels.get(labels::NODE).is_some_and(|node| node == NODE)).collect()
+}
+
+/// What was on the machine when the tasks were assigned.
+#[derive(Default)]
+struct Found {
+    /// Uids of instances that had a container.
+    uids: BTreeSet<String>,
+    /// Containers that ran, with their instance's uid.
+    running: BTreeMap<String, String>,
+}
+
+impl Found {
+    fn on(state: &State) -> Self {
+        let running = ours(state).into_iter().filter(|one| one.state == ContainerState::Running);
+        Self {
+            running: running.map(|one| (one.id.clone(), one.labels[labels::UID].clone())).collect(),
+            uids: ours(state).into_iter().map(|one| one.labels[labels::UID].clone()).collect(),
+        }
+    }
+}
+
 /// What should be on the machine, said without a look at `plan`.
-fn satisfied(tasks: &[InstanceTask], state: &State) -> Result<(), String> {
-    let ours: Vec<&Container> =
-        state.containers.values().filter(|one| one.labels.get(labels::NODE).is_some_and(|node| node == NODE)).collect();
+fn satisfied(tasks: &[InstanceTask], found: &Found, state: &State) -> Result<(), String> {
+    let ours = ours(state);
     let of = |uid: &str| ours.iter().filter(|one| one.labels.get(labels::UID).is_some_and(|one| one == uid)).count();
     for task in tasks {
-        let wanted = usize::from(task.state == RunState::Run);
+        let wanted = usize::from(task.state == RunState::Run && (!task.keep || found.uids.contains(&task.uid)));
         if of(&task.uid) != wanted {
             return Err(format!("{} containers of {} instead of {wanted}", of(&task.uid), task.uid));
         }
@@ -278,8 +311,12 @@ fn satisfied(tasks: &[InstanceTask], state: &State) -> Result<(), String> {
             return Err(format!("{uid} does not run as it should: {container:?}"));
         }
         let newer = container.labels[labels::SPEC_HASH] == desired::spec_hash(task);
-        if !newer {
+        let ran = found.running.contains_key(&container.id);
+        if !newer && !task.keep && !ran {
             return Err(format!("{uid} is an older one"));
+        }
+        if !ran && found.running.values().any(|of| of == uid) {
+            return Err(format!("{uid} was replaced although it ran"));
         }
     }
     let mut wanted: BTreeMap<&str, BTreeSet<std::net::SocketAddr>> = BTreeMap::new();
@@ -323,6 +360,7 @@ proptest! {
         let mut crashes = scene.crashes.iter().copied();
         let mut until_crash = crashes.next().unwrap_or(usize::MAX);
         for tasks in [scene.tasks.clone(), scene.later()] {
+            let found = Found::on(&machine.state());
             let desired = Desired::new(NODE, PORTS, &assignment(&tasks));
             let mut agent = Agent::start(&machine, folder.path(), desired.clone());
             let mut by = SignedDuration::ZERO;
@@ -333,7 +371,7 @@ proptest! {
                 prop_assert_eq!(&plan, &again, "the same input gives the same plan");
                 // Grace times of what runs well are only looked at.
                 let waits = !crate::plan::is_probed(&agent.desired, &agent.observed);
-                if plan.steps.is_empty() && !waits && (plan.wake.is_none() || satisfied(&tasks, &machine.state()).is_ok()) {
+                if plan.steps.is_empty() && !waits && (plan.wake.is_none() || satisfied(&tasks, &found, &machine.state()).is_ok()) {
                     rested = true;
                     break;
                 }
@@ -352,7 +390,7 @@ proptest! {
             }
             let state = machine.state();
             prop_assert!(rested, "it never came to rest");
-            prop_assert_eq!(satisfied(&tasks, &state), Ok(()));
+            prop_assert_eq!(satisfied(&tasks, &found, &state), Ok(()));
         }
         let state = machine.state();
         prop_assert_eq!(strangers(&state), before, "what is not ours was touched");
@@ -382,7 +420,57 @@ fn an_absent_image_is_asked_for_again_and_hinders_nobody() {
         let plan = agent.plan(SignedDuration::from_secs(30));
         agent.carry_out(plan, usize::MAX);
     }
-    assert_eq!(satisfied(&tasks, &machine.state()), Ok(()));
+    assert_eq!(satisfied(&tasks, &Found::default(), &machine.state()), Ok(()));
+}
+
+#[test]
+fn without_an_assignment_nothing_is_taken_for_unassigned() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Before { number: 0, current: true, running: true, ours: true };
+    let scene = Scene { tasks: Vec::new(), later: Vec::new(), before: vec![before], crashes: Vec::new() };
+    let machine = Arc::new(Fake::new(NODE, machine(&scene)));
+    let desired = Desired { partial: true, ..Desired::new(NODE, PORTS, &assignment(&[])) };
+    let mut agent = Agent::start(&machine, folder.path(), desired);
+    for _ in 0..20 {
+        let plan = agent.plan(SignedDuration::from_secs(30));
+        assert!(plan.wake.is_none_or(|at| at > agent.observed.now), "time alone changes nothing");
+        agent.carry_out(plan, usize::MAX);
+    }
+    assert_eq!(machine.state().containers.len(), 1);
+    // From when something else is assigned for certain, it has its time of grace.
+    agent.desired.partial = false;
+    let plan = agent.plan(SignedDuration::ZERO);
+    agent.carry_out(plan, usize::MAX);
+    assert_eq!(machine.state().containers.len(), 1);
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_secs(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    assert_eq!(machine.state().containers.len(), 0);
+}
+
+#[test]
+fn an_instance_that_writes_more_than_its_plan_has_is_stopped_once_it_gets_no_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = [0, 1].map(|number| InstanceTask { disk_bytes: 100, ..task(number, 0, 0, RunState::Run) });
+    let scene = Scene { tasks: tasks.to_vec(), later: Vec::new(), before: Vec::new(), crashes: Vec::new() };
+    let machine = Arc::new(Fake::new(NODE, machine(&scene)));
+    let mut agent = Agent::start(&machine, folder.path(), Desired::new(NODE, PORTS, &assignment(&tasks)));
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_millis(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    let id = |uid: &str| agent.observed.of_instance(uid).next().unwrap().id.clone();
+    agent.observed.written = BTreeMap::from([(id("uid-0"), 100), (id("uid-1"), 101)]);
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_millis(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    let seen = crate::status::instances(&agent.desired, &agent.observed);
+    assert!(seen[0].ready && seen[0].routed, "{seen:?}");
+    assert_eq!((seen[1].reason.as_deref(), seen[1].routed), (Some("DiskFull"), false));
+    assert_eq!(agent.observed.of_instance("uid-1").next().unwrap().state, ContainerState::Exited);
+    assert_eq!(machine.state().violations, Vec::<String>::new());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use node_protocol::{Down, Hello, Item, RouteObservation, RunState, Up};
 use serde_json::{Value, json};
 
 use crate::agent::{Connection, Machine, heartbeat, observed, serving};
-use crate::platform::Platform;
+use crate::platform::{PATIENCE, Platform};
 use crds::instance::InstancePhase;
 use crds::{Application, Build, Instance, Node, Plan};
 
@@ -160,6 +160,43 @@ async fn of_many_words_on_one_instance_the_last_stands() {
     instance(&platform, &task.name, "another word", last).await;
     let more = counted(before + 1.0).await - before;
     assert!(more <= 2.0, "{more}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_said_before_its_silence_is_asked_for_again() {
+    let platform = Platform::new().await;
+    let (_, mut connection) = deployed(&platform).await;
+    let task = connection.told_of(|task| task.application == "web").await;
+    connection.say(&observed(vec![serving(&task)])).await;
+    let is = |wanted: InstancePhase| {
+        move |instance: &Instance| instance.status.as_ref().is_some_and(|status| status.phase == wanted)
+    };
+    instance(&platform, &task.name, "it runs", is(InstancePhase::Running)).await;
+    connection.say(&Up::Heartbeat(heartbeat())).await;
+    connection.is_told_nothing().await;
+
+    // As the reconciler writes when nothing was heard for a while.
+    let instances = platform.namespaced::<Instance>("acme");
+    platform.patch_status(&instances, &task.name, json!({ "phase": "Unknown", "ready": false })).await;
+    let mut asked = false;
+    // The controller's own view follows what was written a moment later.
+    let ask = async {
+        while !asked {
+            connection.say(&Up::Heartbeat(heartbeat())).await;
+            // Answers come in order, and to this there always is one.
+            connection.say_text(json!({ "type": "dance" }).to_string()).await;
+            loop {
+                match connection.hear().await {
+                    Some(Down::Observe) => asked = true,
+                    Some(Down::Unknown { .. }) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("everything is asked for");
+    connection.say(&observed(vec![serving(&task)])).await;
+    instance(&platform, &task.name, "it runs again", is(InstancePhase::Running)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

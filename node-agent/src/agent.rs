@@ -614,3 +614,6 @@ async fn watch_engine<C: Containers>(containers: Arc<C>, signals: mpsc::Sender<S
         tokio::time::sleep(ENGINE_RETRY).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

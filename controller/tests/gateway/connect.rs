@@ -163,6 +163,35 @@ async fn of_many_words_on_one_instance_the_last_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_to_do_is_told_in_messages_of_an_allowed_size() {
+    let platform = Platform::new().await;
+    let (machine, mut connection) = deployed(&platform).await;
+    let env: Vec<Value> =
+        (0..15).map(|number| json!({ "name": format!("V{number}"), "value": "x".repeat(32_000) })).collect();
+    let large = json!({ "metadata": { "name": "large" },
+        "spec": { "source": { "image": { "reference": "app:1" } }, "plan": "small", "instances": 20, "env": env } });
+    platform.create(&platform.namespaced::<Application>("acme"), large).await;
+    let is_large = |item: &&Item| matches!(item, Item::Instance(task) if task.env.len() == 15);
+    while connection.has.items.values().filter(is_large).count() < 20 {
+        connection.told().await;
+    }
+    let mut anew = machine.connect(&platform, None).await;
+    let mut messages = 0;
+    loop {
+        let message = anew.hear().await.expect("the connection holds");
+        assert!(serde_json::to_vec(&message).unwrap().len() <= node_protocol::FRAME_BYTES_MAX);
+        let Down::Assignment(update) = message else { panic!("{message:?}") };
+        messages += 1;
+        let more = update.more;
+        assert!(anew.has.apply(update));
+        if !more {
+            break;
+        }
+    }
+    assert!(messages > 1 && serde_json::to_vec(&anew.has.whole()).unwrap().len() > node_protocol::FRAME_BYTES_MAX);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_said_before_its_silence_is_asked_for_again() {
     let platform = Platform::new().await;
     let (_, mut connection) = deployed(&platform).await;

@@ -8,6 +8,7 @@ pub mod application;
 pub mod build;
 pub mod catalogue;
 pub mod clock;
+mod credentials;
 mod driver;
 mod error;
 mod events;

@@ -287,10 +287,13 @@ pub fn validate(application: &Application) -> Vec<Invalid> {
         wrong.extend(git::validate(source, "spec.source.git"));
         wrong.extend(git::validate_credentials(source.credentials.as_ref(), "spec.source.git"));
     }
-    if let Some(source) = &spec.source.image
-        && !image::is_reference(&source.reference)
-    {
-        wrong.push(Invalid::value("spec.source.image.reference", &source.reference, image::ALLOWED));
+    if let Some(source) = &spec.source.image {
+        let field = "spec.source.image.reference";
+        if !image::is_reference(&source.reference) {
+            wrong.push(Invalid::value(field, &source.reference, image::ALLOWED));
+        } else if image::is_local(&source.reference) {
+            wrong.push(Invalid::value(field, &source.reference, image::NOT_LOCAL));
+        }
     }
     for (index, host) in spec.domains.iter().enumerate() {
         if !names::is_host(host) {

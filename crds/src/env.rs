@@ -45,6 +45,8 @@ pub struct SecretKeyRef {
     pub key: String,
 }
 
+/// The longest value.
+pub const VALUE_BYTES_MAX: usize = 32 << 10;
 /// What Berth sets itself.
 const RESERVED: &[&str] = &["PORT", "HOSTNAME"];
 

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 #![expect(clippy::duplicated_attributes, reason = "the columns of a kind are attributes that repeat their keys")]
 
+pub mod address;
 pub mod application;
 pub mod build;
 pub mod command;

@@ -27,7 +27,7 @@ use crate::probe::{self, Finding, Target};
 use crate::session::Dialer;
 use crate::snapshot::Snapshot;
 use crate::streams::Streams;
-use crate::{clock, connections, status};
+use crate::{clock, connections, firewall, status};
 
 /// Everything is looked at anew this often: an event that was lost is made up for by then.
 const RESYNC: Duration = Duration::from_secs(30);
@@ -37,6 +37,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 const ENGINE_RETRY: Duration = Duration::from_secs(1);
 /// How often images that nothing needs are looked for.
 const COLLECT: Duration = Duration::from_mins(10);
+/// How often it is asked what containers have written: Docker reads all their folders for the answer.
+const WEIGH: Duration = Duration::from_mins(5);
 /// An image that cannot go yet belongs to a container that is being removed: seconds.
 const COLLECT_AGAIN: Duration = Duration::from_secs(15);
 /// What is taken in before the next plan: a burst of events is answered once, and never starves the plan.
@@ -92,6 +94,7 @@ enum Returned {
     Done(Done),
     Listed(Result<(Vec<Container>, Vec<Network>), Error>),
     Inspected(String, Result<Option<Container>, Error>),
+    Written(Result<BTreeMap<String, u64>, Error>),
     Collected {
         /// Whether it is to be tried again.
         left: bool,
@@ -99,6 +102,7 @@ enum Returned {
 }
 
 /// The agent's state.
+#[expect(clippy::struct_excessive_bools, reason = "each says whether one thing has happened, in any order")]
 pub(crate) struct Agent<C, R, B> {
     node: String,
     ports: (u16, u16),
@@ -109,12 +113,18 @@ pub(crate) struct Agent<C, R, B> {
     snapshot: Snapshot,
     histories: Histories,
     assignment: Assignment,
+    /// Whether there is an assignment: an agent that has lost its own knows no reason to do anything.
+    assigned: bool,
+    /// What came of an update in pieces whose last one has not come.
+    pending: Option<Assignment>,
     desired: Desired,
     observed: Observed,
     /// Whether the assignment differs from what is on disk.
     unsaved: bool,
     /// Whether the machine was looked at since Docker came up: nothing is done about Docker before.
     looked: bool,
+    /// Whether the firewall was put in place: nothing is started before.
+    walled: bool,
     listing: bool,
     tasks: JoinSet<Returned>,
     /// What a task that ended badly was about.
@@ -144,13 +154,16 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         let snapshot = Snapshot::new(data_dir);
         let histories = Histories::new(data_dir)?;
         let saved = snapshot.load();
-        let held = saved.as_ref().map_or_else(Held::default, |assignment| Held {
-            revision: Some(assignment.revision),
-            digest: Some(assignment.digest()),
+        // What was read in part only is asked for anew, all of it.
+        let held = saved.as_ref().filter(|saved| !saved.partial).map_or_else(Held::default, |saved| Held {
+            revision: Some(saved.assignment.revision),
+            digest: Some(saved.assignment.digest()),
             misfits: 0,
         });
-        let assignment = saved.unwrap_or_default();
-        let desired = Desired::new(node, ports, &assignment);
+        let assigned = saved.is_some();
+        let partial = saved.as_ref().is_none_or(|saved| saved.partial);
+        let assignment = saved.map(|saved| saved.assignment).unwrap_or_default();
+        let desired = Desired { partial, ..Desired::new(node, ports, &assignment) };
         let observed = Observed { now: clock::now(), history: histories.load()?, ..Observed::default() };
         let (signal_sender, signals) = mpsc::channel(SIGNALS);
         let (finding_sender, findings) = mpsc::channel(SIGNALS);
@@ -168,10 +181,13 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
             snapshot,
             histories,
             assignment,
+            assigned,
+            pending: None,
             desired,
             observed,
             unsaved: false,
             looked: false,
+            walled: false,
             listing: false,
             tasks: JoinSet::new(),
             subjects: BTreeMap::new(),
@@ -193,14 +209,25 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
     }
 
     /// Runs until it is told to stop. Containers and routes stay as they are: another agent goes on with them.
-    pub(crate) async fn run(mut self, mut requests: mpsc::Receiver<Request>, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut firewall: watch::Receiver<firewall::State>,
+        shutdown: CancellationToken,
+    ) {
         let mut watcher = JoinSet::new();
         watcher.spawn(watch_engine(Arc::clone(&self.containers), self.signal_sender.clone()));
         let mut resync = tokio::time::interval(RESYNC);
         resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut collect = tokio::time::interval_at(tokio::time::Instant::now() + COLLECT, COLLECT);
+        let mut weigh = tokio::time::interval_at(tokio::time::Instant::now() + WEIGH, WEIGH);
+        weigh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.run_builds();
         loop {
+            if !self.walled && firewall.borrow_and_update().tried {
+                self.walled = true;
+                self.run_builds();
+            }
             let wake = self.reconcile().await;
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -209,6 +236,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                 Some(finding) = self.findings.recv() => self.signal(Signal::Found(finding)),
                 Some(request) = requests.recv() => self.request(request),
                 () = self.builder.changed() => {}
+                Ok(()) = firewall.changed() => {}
                 _ = resync.tick() => {
                     self.list();
                     self.run_builds();
@@ -217,6 +245,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                     }
                 }
                 _ = collect.tick() => self.collect(),
+                _ = weigh.tick() => self.weigh(),
                 () = tokio::time::sleep(wake) => {}
             }
             for _ in 0..BURST {
@@ -241,7 +270,7 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         self.observed.count(&self.desired, clock::now(), connected.as_ref());
         let plan = plan::plan(&self.desired, &self.observed);
         for (subject, steps) in plan.steps {
-            if self.looked {
+            if self.looked && self.assigned && self.walled {
                 self.execute(subject, steps);
             }
         }
@@ -289,6 +318,8 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
                     Returned::Inspected(id, Err(error)) => {
                         tracing::debug!(id, %error, "a container cannot be inspected");
                     }
+                    Returned::Written(Ok(written)) => self.observed.written = written,
+                    Returned::Written(Err(error)) => tracing::debug!(%error, "what containers wrote is not known"),
                     Returned::Collected { left: true } => self.collect(),
                     Returned::Collected { left: false } => {}
                 }
@@ -380,14 +411,21 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
 
     /// Accepts an assignment: it counts once it is on disk.
     fn assign(&mut self, update: AssignmentUpdate) {
-        let mut assignment = self.assignment.clone();
-        let (revision, base) = (update.revision, update.base);
+        // A piece builds on the pieces before it; what another connection left half told is of no use.
+        let pending = self.pending.take().filter(|pending| update.base == Some(pending.revision));
+        let mut assignment = pending.unwrap_or_else(|| self.assignment.clone());
+        let (revision, base, more) = (update.revision, update.base, update.more);
         if !assignment.apply(update) {
             tracing::warn!(revision, base, have = self.assignment.revision, "an update does not fit; all is asked for");
             self.held.send_modify(|held| held.misfits += 1);
             return;
         }
-        self.unsaved |= assignment != self.assignment;
+        if more {
+            self.pending = Some(assignment);
+            return;
+        }
+        self.assigned = true;
+        self.unsaved |= assignment != self.assignment || self.desired.partial;
         self.assignment = assignment;
         let before = std::mem::replace(&mut self.desired, Desired::new(&self.node, self.ports, &self.assignment));
         if !before.images.is_subset(&self.desired.images) {
@@ -416,6 +454,9 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
 
     /// Tells the builder what to build, and to forget what is not assigned.
     fn run_builds(&self) {
+        if !self.assigned || !self.walled {
+            return;
+        }
         for task in self.desired.builds.values() {
             let (logs, uid) = (self.build_logs.clone(), task.uid.clone());
             let sink: LogSink = Arc::new(move |text: &str| logs.append(&uid, text));
@@ -505,13 +546,26 @@ impl<C: Containers, R: Router, B: Builder> Agent<C, R, B> {
         });
     }
 
+    /// Asks what containers have written.
+    fn weigh(&mut self) {
+        if self.looked {
+            let containers = Arc::clone(&self.containers);
+            self.tasks.spawn(async move { Returned::Written(containers.written().await) });
+        }
+    }
+
     /// Removes images that nothing needs.
     fn collect(&mut self) {
-        if !self.looked {
+        if !self.looked || !self.assigned || self.desired.partial {
             return;
         }
         let containers = Arc::clone(&self.containers);
-        let mut needed = Needed { builds: self.desired.images.clone(), ..Needed::default() };
+        let mut needed = Needed {
+            builds: self.desired.images.clone(),
+            building: !self.desired.builds.is_empty(),
+            now: clock::now(),
+            ..Needed::default()
+        };
         needed.builds.extend(self.desired.builds.keys().cloned());
         needed.images.extend(self.observed.containers.values().map(|container| container.image.clone()));
         for task in self.desired.instances.values() {
@@ -560,3 +614,6 @@ async fn watch_engine<C: Containers>(containers: Arc<C>, signals: mpsc::Sender<S
         tokio::time::sleep(ENGINE_RETRY).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

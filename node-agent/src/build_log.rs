@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use crate::files;
 use crate::labels::short_hash;
 
-/// The longest log of one build; what comes after is not kept, and that is said once.
-const LOG_BYTES_MAX: u64 = 16 << 20;
+/// The longest log of one build; what comes after is not kept, and that is said once. The build goes on, unheard.
+pub(crate) const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// The folder of these files.
 #[derive(Clone, Debug)]

@@ -27,6 +27,8 @@ pub(crate) struct Desired {
     pub(crate) routes: BTreeMap<String, RouteTask>,
     /// Uids of the builds whose images are kept.
     pub(crate) images: BTreeSet<String>,
+    /// Whether there is more that could not be read: then nothing is taken for unassigned.
+    pub(crate) partial: bool,
 }
 
 impl Desired {
@@ -66,6 +68,16 @@ impl Desired {
 /// How a task's image is asked for: by its id if that is known.
 pub(crate) fn image_key(task: &InstanceTask) -> String {
     task.digest.clone().unwrap_or_else(|| task.image.clone())
+}
+
+/// Whether a task may run an image that is here: what was built, by its id and for the same project; what a customer
+/// wishes for, by its name, and unless it was built for another one.
+pub(crate) fn may_run(task: &InstanceTask, image: &Image) -> bool {
+    let open = labels::is_open_to(&image.labels, &task.namespace);
+    match &task.digest {
+        Some(id) => open && image.id == *id && image.labels.contains_key(labels::BUILD),
+        None => open && !image.is_found_by_id(&task.image),
+    }
 }
 
 /// All of a task that makes its container; another value is another container.
@@ -148,7 +160,7 @@ pub(crate) fn container(node: &str, task: &InstanceTask, image: &Image) -> Conta
         (labels::DRAIN, task.drain_milliseconds.to_string()),
     ];
     ContainerSpec {
-        name: labels::container_name(node, &task.namespace, &task.name),
+        name: labels::container_name(node, &task.namespace, &task.name, &task.uid),
         image: image.id.clone(),
         command: task.command.clone(),
         env,
@@ -158,5 +170,47 @@ pub(crate) fn container(node: &str, task: &InstanceTask, image: &Image) -> Conta
         cpu_millis: task.cpu_millis,
         memory_bytes: task.memory_bytes,
         read_only: image.labels.get(labels::READ_ONLY).is_some_and(|value| value == "true"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::task;
+
+    fn image(id: &str, tags: &[&str], labels: &[(&str, &str)]) -> Image {
+        Image {
+            id: format!("sha256:{id}"),
+            tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+            labels: labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Image::default()
+        }
+    }
+
+    #[test]
+    fn a_wish_finds_no_image_of_another_project_and_none_by_its_id() {
+        let wish = |name: &str| InstanceTask { image: name.to_owned(), ..task(0, 0, 0, RunState::Run) };
+        let own = [(labels::BUILD, "u"), (labels::NAMESPACE, "project-0")];
+        let theirs = [(labels::BUILD, "u"), (labels::NAMESPACE, "project-1")];
+        assert!(may_run(&wish("nginx"), &image("a3f0", &["nginx:latest"], &[])));
+        assert!(may_run(&wish("a3f"), &image("a3f0", &["a3f:latest"], &[])));
+        assert!(may_run(&wish("r.example.com/shop:1"), &image("b", &["r.example.com/shop:1"], &own)));
+        for (name, found) in [
+            ("berth-stage/project-1/shop:0", image("b", &["berth-stage/project-1/shop:0"], &theirs)),
+            ("shop:1", image("b", &["shop:1"], &[(labels::CACHE, "project-1/shop")])),
+            ("a3f", image("a3f0", &["nginx:latest"], &[])),
+            ("sha256:a3f0", image("a3f0", &[], &[])),
+            ("a3f0", image("a3f0", &[], &own)),
+        ] {
+            assert!(!may_run(&wish(name), &found), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_was_built_runs_for_its_own_project_only() {
+        let built = InstanceTask { digest: Some("sha256:b".to_owned()), ..task(0, 0, 0, RunState::Run) };
+        let of = |project| image("b", &[], &[(labels::BUILD, "u"), (labels::NAMESPACE, project)]);
+        assert!(may_run(&built, &of("project-0")));
+        assert!(!may_run(&built, &of("project-1")) && !may_run(&built, &image("b", &[], &[])));
     }
 }

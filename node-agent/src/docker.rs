@@ -4,9 +4,11 @@
 //! what builds need, `docker/convert.rs` reads Docker's answers.
 
 mod convert;
+mod pulls;
 mod workshop;
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +26,7 @@ use bollard::query_parameters::{
 use futures::{StreamExt, TryStreamExt};
 use node_protocol::UsageSample;
 
+use crate::clock;
 use crate::labels;
 use crate::machine::{
     Container, ContainerSpec, ContainerState, Containers, Engine, EngineEvent, Error, EventStream, ExecSpec, Image,
@@ -56,6 +59,9 @@ pub struct Docker {
     making_network: tokio::sync::Mutex<()>,
     /// Processor time and when it was read, by container.
     processor: Mutex<BTreeMap<String, (u64, tokio::time::Instant)>>,
+    pulls: pulls::Pulls,
+    /// Where Docker keeps images, once it has said.
+    data_root: tokio::sync::OnceCell<PathBuf>,
 }
 
 impl Docker {
@@ -73,7 +79,14 @@ impl Docker {
             init: AtomicBool::new(true),
             making_network: tokio::sync::Mutex::new(()),
             processor: Mutex::default(),
+            pulls: pulls::Pulls::default(),
+            data_root: tokio::sync::OnceCell::new(),
         })
+    }
+
+    /// Remembers in a file which images it has fetched, so that they can be removed when nothing needs them.
+    pub fn remembering(self, file: PathBuf) -> std::io::Result<Self> {
+        Ok(Self { pulls: pulls::Pulls::open(file)?, ..self })
     }
 
     /// Removes the helper containers that an earlier process left behind: nobody waits for them any more.
@@ -109,7 +122,10 @@ impl Docker {
 
     async fn inspect_image(&self, reference: &str) -> Result<Option<Image>, Error> {
         match self.api.inspect_image(reference).await {
-            Ok(answer) => Ok(Some(convert::image(answer))),
+            Ok(answer) => {
+                self.pulls.used(reference, clock::now());
+                Ok(Some(convert::image(answer)))
+            }
             Err(error) => absent(error),
         }
     }
@@ -123,6 +139,7 @@ impl Docker {
                 return Err(Error::Refused(error.message.unwrap_or_default()));
             }
         }
+        self.pulls.fetched(reference, clock::now());
         Ok(())
     }
 
@@ -297,8 +314,8 @@ impl Containers for Docker {
         match self.api.create_container(Some(options), body).await.map_err(failure) {
             Ok(made) => Ok(made.id),
             Err(Error::Conflict(message)) => match self.inspect(&spec.name).await? {
-                Some(ours) => Ok(ours.id),
-                None => Err(Error::Conflict(message)),
+                Some(ours) if ours.labels.get(labels::UID) == spec.labels.get(labels::UID) => Ok(ours.id),
+                _ => Err(Error::Conflict(message)),
             },
             Err(error) => Err(error),
         }
@@ -368,12 +385,36 @@ impl Containers for Docker {
         Ok(listed.into_iter().map(convert::image_summary).collect())
     }
 
+    async fn unfinished_images(&self) -> Result<Vec<Image>, Error> {
+        let filters = [("dangling", "true"), ("label", labels::CACHE)];
+        let filters = filters.map(|(name, value)| (name.to_owned(), vec![value.to_owned()]));
+        let options = ListImagesOptions { filters: Some(filters.into()), ..ListImagesOptions::default() };
+        let listed = self.api.list_images(Some(options)).await.map_err(failure)?;
+        Ok(listed.into_iter().map(convert::image_summary).collect())
+    }
+
+    fn pulled_images(&self) -> BTreeMap<String, jiff::Timestamp> {
+        self.pulls.all()
+    }
+
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {
         match self.untag(reference).await {
             // A container made from it is still there; it goes another time.
             Err(Error::Conflict(_)) => Ok(()),
-            other => other,
+            Err(other) => Err(other),
+            Ok(()) => {
+                self.pulls.gone(reference);
+                Ok(())
+            }
         }
+    }
+
+    async fn written(&self) -> Result<BTreeMap<String, u64>, Error> {
+        let options =
+            ListContainersOptions { size: true, filters: Some(self.filter()), ..ListContainersOptions::default() };
+        let listed = self.slow.list_containers(Some(options)).await.map_err(failure)?;
+        let size = |bytes: Option<i64>| u64::try_from(bytes.unwrap_or_default()).unwrap_or_default();
+        Ok(listed.into_iter().filter_map(|one| Some((one.id?, size(one.size_rw)))).collect())
     }
 
     fn logs(&self, id: &str, query: &LogQuery) -> OutputStream {

@@ -2,13 +2,13 @@
 //!
 //! It watches over the order of things too: whoever stops a container to which requests are sent is remembered.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use node_protocol::{PartState, UsageSample};
 
 use crate::machine::{
@@ -16,6 +16,7 @@ use crate::machine::{
     Network, NetworkSpec, Output, OutputStream, Process, Router, RouterError, Routes,
 };
 use crate::observed::address;
+use crate::plan::after;
 
 /// What is on the machine.
 #[derive(Debug, Default)]
@@ -33,6 +34,14 @@ pub(crate) struct State {
     pub(crate) violations: Vec<String>,
     /// How many containers and addresses were made.
     pub(crate) made: u32,
+    /// Addresses to which connections are open.
+    pub(crate) connected: BTreeSet<SocketAddr>,
+    /// When requests were sent to an address last.
+    pub(crate) routed_at: BTreeMap<SocketAddr, Timestamp>,
+    /// Which of the next changes fail, as if the engine did not answer.
+    pub(crate) faults: VecDeque<bool>,
+    /// Whether it never answers who it is and what its containers use.
+    pub(crate) stuck: bool,
 }
 
 /// A machine.
@@ -51,6 +60,14 @@ impl Fake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for ever if it is stuck.
+    async fn answers(&self) {
+        let stuck = self.state().stuck;
+        if stuck {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// A container of this node by id or name.
     fn ours(&self, state: &State, id: &str) -> Option<String> {
         let found = state.containers.values().find(|one| one.id == id || one.name == id)?;
@@ -65,6 +82,25 @@ impl State {
         IpAddr::V4(Ipv4Addr::new(10, 0, high, low))
     }
 
+    /// Fails if it is to.
+    fn fault(&mut self) -> Result<(), Error> {
+        match self.faults.pop_front() {
+            Some(true) => Err(Error::Unreachable("it was to fail here".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes it if somebody is still connected to this container, and has not had the time that is given for it.
+    fn must_have_drained(&mut self, id: &str) {
+        let Some(container) = self.containers.get(id) else { return };
+        let drain = container.labels.get(crate::labels::DRAIN).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let Some(at) = address(container).filter(|at| self.connected.contains(at)) else { return };
+        let over = self.routed_at.get(&at).map(|last| after(*last, SignedDuration::from_millis(drain)));
+        if over.is_some_and(|over| self.now < over) {
+            self.violations.push(format!("cut off who was connected to {id}"));
+        }
+    }
+
     /// Notes it if requests are sent to this container.
     fn must_not_be_routed(&mut self, id: &str, what: &str) {
         let Some(at) = self.containers.get(id).and_then(address) else { return };
@@ -77,6 +113,7 @@ impl State {
 
 impl Containers for Fake {
     async fn engine(&self) -> Result<Engine, Error> {
+        self.answers().await;
         Ok(Engine::default())
     }
 
@@ -97,9 +134,12 @@ impl Containers for Fake {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String, Error> {
         let mut state = self.state();
+        state.fault()?;
         if let Some(taken) = state.containers.values().find(|one| one.name == spec.name) {
-            let id = taken.id.clone();
-            return self.ours(&state, &id).ok_or_else(|| Error::Conflict(format!("{} is taken", spec.name)));
+            let (id, uid) = (taken.id.clone(), crate::labels::UID);
+            let same = taken.labels.get(uid) == spec.labels.get(uid);
+            let ours = self.ours(&state, &id).filter(|_| same);
+            return ours.ok_or_else(|| Error::Conflict(format!("{} is taken", spec.name)));
         }
         if !state.images.values().any(|image| image.id == spec.image) {
             return Err(Error::NotFound(format!("no image {}", spec.image)));
@@ -127,6 +167,7 @@ impl Containers for Fake {
 
     async fn start(&self, id: &str) -> Result<(), Error> {
         let mut state = self.state();
+        state.fault()?;
         let id = self.ours(&state, id).ok_or_else(|| Error::NotFound(format!("no container {id}")))?;
         let (address, now) = (state.address(), state.now);
         if let Some(container) = state.containers.get_mut(&id).filter(|one| one.state != ContainerState::Running) {
@@ -139,8 +180,10 @@ impl Containers for Fake {
 
     async fn stop(&self, id: &str, _: Duration) -> Result<(), Error> {
         let mut state = self.state();
+        state.fault()?;
         let Some(id) = self.ours(&state, id) else { return Ok(()) };
         state.must_not_be_routed(&id, "stopped");
+        state.must_have_drained(&id);
         let now = state.now;
         if let Some(container) = state.containers.get_mut(&id).filter(|one| one.state == ContainerState::Running) {
             container.state = ContainerState::Exited;
@@ -153,6 +196,7 @@ impl Containers for Fake {
 
     async fn remove(&self, id: &str) -> Result<(), Error> {
         let mut state = self.state();
+        state.fault()?;
         let Some(id) = self.ours(&state, id) else { return Ok(()) };
         state.must_not_be_routed(&id, "removed");
         state.containers.remove(&id);
@@ -165,11 +209,13 @@ impl Containers for Fake {
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<(), Error> {
         let network = Network { name: spec.name.clone(), labels: spec.labels.clone() };
+        self.state().fault()?;
         self.state().networks.insert(spec.name.clone(), network);
         Ok(())
     }
 
     async fn remove_network(&self, name: &str) -> Result<(), Error> {
+        self.state().fault()?;
         self.state().networks.remove(name);
         Ok(())
     }
@@ -182,16 +228,30 @@ impl Containers for Fake {
 
     async fn pull(&self, reference: &str) -> Result<(), Error> {
         let mut state = self.state();
+        state.fault()?;
         if !state.registry.contains(reference) {
             return Err(Error::NotFound(format!("no image {reference} in any registry")));
         }
-        let image = Image { id: format!("sha256:{reference}"), ..Image::default() };
+        let tags = vec![format!("{reference}:latest")];
+        let image = Image { id: format!("sha256:{reference}"), tags, ..Image::default() };
         state.images.insert(reference.to_owned(), image);
         Ok(())
     }
 
     async fn built_images(&self) -> Result<Vec<Image>, Error> {
         Ok(Vec::new())
+    }
+
+    async fn unfinished_images(&self) -> Result<Vec<Image>, Error> {
+        Ok(Vec::new())
+    }
+
+    fn pulled_images(&self) -> BTreeMap<String, Timestamp> {
+        BTreeMap::new()
+    }
+
+    async fn written(&self) -> Result<BTreeMap<String, u64>, Error> {
+        Ok(BTreeMap::new())
     }
 
     async fn remove_image(&self, reference: &str) -> Result<(), Error> {
@@ -217,13 +277,19 @@ impl Containers for Fake {
     }
 
     async fn usage(&self, _: &str) -> Result<UsageSample, Error> {
+        self.answers().await;
         Ok(UsageSample::default())
     }
 }
 
 impl Router for Fake {
     async fn apply(&self, routes: &Routes) -> Result<Live, RouterError> {
-        self.state().live = Some(routes.clone());
+        let mut state = self.state();
+        state.fault().map_err(|error| RouterError(error.to_string()))?;
+        let now = state.now;
+        let before = state.live.replace(routes.clone()).into_iter().flat_map(|routes| routes.sites.into_values());
+        let led: Vec<SocketAddr> = before.flat_map(|site| site.backends).collect();
+        state.routed_at.extend(led.into_iter().map(|address| (address, now)));
         Ok(Live::default())
     }
 

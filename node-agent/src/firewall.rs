@@ -5,10 +5,12 @@
 //! begin with [`BRIDGE_PREFIX`], so the rules need not name them, and are the same for all agents of a machine.
 
 use std::ffi::OsStr;
+use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use node_protocol::PartState;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -24,12 +26,27 @@ const METADATA: &str = "169.254.0.0/16";
 const FORWARD: &str = "BERTH-FORWARD";
 const INPUT: &str = "BERTH-INPUT";
 
-/// Keeps the rules in place until it is told to stop; says what is wrong, `None` if nothing is. They stay after that.
+/// Networks that are not the Internet, and that only the operator can open to builds.
+const PRIVATE: [&str; 5] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", METADATA];
+/// Where the machine says who answers its questions for names.
+const RESOLVERS: &str = "/etc/resolv.conf";
+
+/// What is known of the firewall.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Whether it was put in place, or tried to be, since Docker first answered: before, nothing may be started.
+    pub(crate) tried: bool,
+    /// What is wrong with it, if anything.
+    pub(crate) trouble: Option<String>,
+}
+
+/// Keeps the rules in place until it is told to stop, and says how they are. They stay after that.
 ///
-/// Builds may reach `source_networks` on the host too: a forge that runs beside the agent.
+/// Builds may reach `source_networks` although they are private, on the host too: a forge that runs beside the agent.
 pub(crate) async fn run(
     source_networks: Vec<IpNet>,
-    trouble: watch::Sender<Option<String>>,
+    mut docker: watch::Receiver<PartState>,
+    state: watch::Sender<State>,
     shutdown: CancellationToken,
 ) {
     let mut ticks = tokio::time::interval(LOOK);
@@ -38,14 +55,20 @@ pub(crate) async fn run(
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
+            // Docker makes its chains when it starts.
+            Ok(()) = docker.changed() => {}
         }
-        let wrong = ensure(&source_networks).await.err();
-        trouble.send_if_modified(|before| {
-            let changed = *before != wrong;
-            if changed && let Some(wrong) = &wrong {
-                tracing::warn!(wrong, "the firewall is not in place");
+        let answers = docker.borrow_and_update().healthy;
+        let trouble = ensure(&source_networks).await.err();
+        state.send_if_modified(|before| {
+            if before.trouble != trouble
+                && let Some(trouble) = &trouble
+            {
+                tracing::warn!(trouble, "the firewall is not in place");
             }
-            before.clone_from(&wrong);
+            let now = State { tried: before.tried || answers, trouble };
+            let changed = *before != now;
+            *before = now;
             changed
         });
     }
@@ -62,11 +85,12 @@ async fn ensure(source_networks: &[IpNet]) -> Result<(), String> {
     // By one rule that covers every bridge from the moment it is made; a kernel without that gets one rule a bridge,
     // where the first packets inside a new project wait for the next look.
     let inside = [rule(&["-i", &any_bridge(), "-m", "physdev", "--physdev-is-bridged", "-j", "RETURN"])];
-    if let Err(error) = chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&inside)).await {
+    let builds = build_rules(source_networks, &resolvers(&std::fs::read_to_string(RESOLVERS).unwrap_or_default()));
+    if let Err(error) = chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&inside, &builds)).await {
         tracing::debug!(error, "the firewall does not tell what stays on a bridge");
         let inside: Vec<Vec<String>> =
             bridges().iter().map(|bridge| rule(&["-i", bridge, "-o", bridge, "-j", "RETURN"])).collect();
-        chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&inside)).await?;
+        chain("iptables", FORWARD, "DOCKER-USER", &forward_rules(&inside, &builds)).await?;
     }
     Ok(())
 }
@@ -91,20 +115,66 @@ fn bridges() -> Vec<String> {
 /// From project to host: answers only. From build to host: sources too, where they are allowed to be.
 fn input_rules(source_networks: &[IpNet]) -> Vec<Vec<String>> {
     let any = any_bridge();
-    let builds = format!("{OUTSIDE_BRIDGE_PREFIX}+");
     let mut rules = vec![rule(&["-i", &any, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "RETURN"])];
-    let four = source_networks.iter().filter(|network| network.addr().is_ipv4()).map(IpNet::trunc);
-    rules.extend(four.map(|network| rule(&["-d", &network.to_string(), "-i", &builds, "-p", "tcp", "-j", "RETURN"])));
+    rules.extend(source_rules(source_networks));
     rules.push(rule(&["-i", &any, "-j", "DROP"]));
     rules
 }
 
+/// From build to sources, wherever they are.
+fn source_rules(source_networks: &[IpNet]) -> impl Iterator<Item = Vec<String>> {
+    let four = source_networks.iter().filter(|network| network.addr().is_ipv4()).map(IpNet::trunc);
+    four.map(|network| rule(&["-d", &network.to_string(), "-i", &builds(), "-p", "tcp", "-j", "RETURN"]))
+}
+
+/// From build to elsewhere: to sources and to whoever answers for names, and else to the Internet only. A build runs what
+/// a customer wrote, and has no business with the operator's other machines.
+fn build_rules(source_networks: &[IpNet], resolvers: &[Ipv4Addr]) -> Vec<Vec<String>> {
+    let mut rules: Vec<Vec<String>> = source_rules(source_networks).collect();
+    for resolver in resolvers {
+        for protocol in ["udp", "tcp"] {
+            let to = format!("{resolver}/32");
+            rules.push(rule(&[
+                "-d",
+                &to,
+                "-i",
+                &builds(),
+                "-p",
+                protocol,
+                "-m",
+                protocol,
+                "--dport",
+                "53",
+                "-j",
+                "RETURN",
+            ]));
+        }
+    }
+    let reject =
+        |network| rule(&["-d", network, "-i", &builds(), "-j", "REJECT", "--reject-with", "icmp-port-unreachable"]);
+    rules.extend(PRIVATE.iter().copied().map(reject));
+    rules
+}
+
+/// Whom the machine asks for names. Docker asks one on the machine itself from outside of the containers.
+fn resolvers(text: &str) -> Vec<Ipv4Addr> {
+    let named = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse::<Ipv4Addr>().ok());
+    let mut resolvers: Vec<Ipv4Addr> = named.filter(|address| !address.is_loopback()).collect();
+    resolvers.dedup();
+    resolvers
+}
+
+/// The bridges of builds, as the firewall writes it.
+fn builds() -> String {
+    format!("{OUTSIDE_BRIDGE_PREFIX}+")
+}
+
 /// From project to anywhere else: not to the metadata address, and not to another project. `inside` lets pass what stays
 /// inside a project, where the kernel shows bridged packets to the firewall at all.
-fn forward_rules(inside: &[Vec<String>]) -> Vec<Vec<String>> {
+fn forward_rules(inside: &[Vec<String>], builds: &[Vec<String>]) -> Vec<Vec<String>> {
     let any = any_bridge();
     let mut rules = vec![rule(&["-d", METADATA, "-i", &any, "-j", "REJECT", "--reject-with", "icmp-port-unreachable"])];
-    rules.extend(inside.iter().cloned());
+    rules.extend(inside.iter().chain(builds).cloned());
     rules.push(rule(&["-i", &any, "-o", &any, "-j", "DROP"]));
     rules
 }
@@ -185,14 +255,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_between_projects_is_dropped_but_what_stays_inside_one() {
+    fn everything_between_projects_is_dropped_and_builds_reach_the_internet_only() {
         let inside = [rule(&["-i", "bth-a", "-o", "bth-a", "-j", "RETURN"])];
-        let rules: Vec<String> = forward_rules(&inside).iter().map(|rule| rule.join(" ")).collect();
+        let builds = build_rules(
+            &["192.168.7.9/32".parse().unwrap()],
+            &resolvers("nameserver 127.0.0.53\n nameserver 10.0.0.2\nsearch x\n"),
+        );
+        let rules: Vec<String> = forward_rules(&inside, &builds).iter().map(|rule| rule.join(" ")).collect();
         assert_eq!(
             rules,
             [
                 "-d 169.254.0.0/16 -i bth-+ -j REJECT --reject-with icmp-port-unreachable",
                 "-i bth-a -o bth-a -j RETURN",
+                "-d 192.168.7.9/32 -i bth-o+ -p tcp -j RETURN",
+                "-d 10.0.0.2/32 -i bth-o+ -p udp -m udp --dport 53 -j RETURN",
+                "-d 10.0.0.2/32 -i bth-o+ -p tcp -m tcp --dport 53 -j RETURN",
+                "-d 10.0.0.0/8 -i bth-o+ -j REJECT --reject-with icmp-port-unreachable",
+                "-d 172.16.0.0/12 -i bth-o+ -j REJECT --reject-with icmp-port-unreachable",
+                "-d 192.168.0.0/16 -i bth-o+ -j REJECT --reject-with icmp-port-unreachable",
+                "-d 100.64.0.0/10 -i bth-o+ -j REJECT --reject-with icmp-port-unreachable",
+                "-d 169.254.0.0/16 -i bth-o+ -j REJECT --reject-with icmp-port-unreachable",
                 "-i bth-+ -o bth-+ -j DROP",
             ]
         );

@@ -1,9 +1,16 @@
-//! Which of the images that were built on this node nothing needs any more.
+//! Which images nothing needs any more: those that were built on this node, what failed builds left, and those that were
+//! fetched for customers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
 
 use crate::labels;
 use crate::machine::{Containers, Image};
+
+/// How long what costs only time to make or fetch again is kept after its last use: who builds or deploys daily waits
+/// for nothing.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 /// What images are needed for.
 #[derive(Debug, Default)]
@@ -12,10 +19,17 @@ pub(crate) struct Needed {
     pub(crate) builds: BTreeSet<String>,
     /// References and ids of images that instances are made of.
     pub(crate) images: BTreeSet<String>,
+    /// Whether a build may be under way, which goes on from what earlier ones left.
+    pub(crate) building: bool,
+    /// The moment.
+    pub(crate) now: Timestamp,
 }
 
 /// Removes what nothing needs. Returns whether something that nothing needs is still there.
 pub(crate) async fn collect<C: Containers>(containers: &C, needed: &Needed) -> bool {
+    if !needed.building {
+        discard(containers, needed).await;
+    }
     let before = remove(containers, needed).await;
     // An image goes only when the ones made from it have gone, and those stood in the same list.
     before && remove(containers, needed).await
@@ -30,13 +44,40 @@ async fn remove<C: Containers>(containers: &C, needed: &Needed) -> bool {
         }
     };
     let unneeded = unneeded(&images, needed);
-    for reference in &unneeded {
+    remove_all(containers, &unneeded).await;
+    !unneeded.is_empty()
+}
+
+async fn remove_all<C: Containers>(containers: &C, references: &[String]) {
+    for reference in references {
         match containers.remove_image(reference).await {
             Ok(()) => tracing::info!(reference, "removed an image that nothing needs"),
             Err(error) => tracing::debug!(reference, %error, "an image cannot be removed"),
         }
     }
-    !unneeded.is_empty()
+}
+
+/// Removes what was left and what was fetched, and has been of no use for a while.
+async fn discard<C: Containers>(containers: &C, needed: &Needed) {
+    let mut old = unused(&containers.pulled_images(), needed);
+    match containers.unfinished_images().await {
+        Ok(images) => old.extend(unfinished(&images, needed)),
+        Err(error) => tracing::debug!(%error, "images cannot be listed"),
+    }
+    remove_all(containers, &old).await;
+}
+
+/// References of images that were fetched and that no instance and no build of late was made from.
+fn unused(pulled: &BTreeMap<String, Timestamp>, needed: &Needed) -> Vec<String> {
+    let old = pulled.iter().filter(|(_, used)| needed.now.duration_since(**used) >= KEPT);
+    old.map(|(reference, _)| reference.clone()).filter(|reference| !needed.images.contains(reference)).collect()
+}
+
+/// Ids of images that a failed build left a while ago.
+fn unfinished(images: &[Image], needed: &Needed) -> Vec<String> {
+    let old = |made: Timestamp| needed.now.duration_since(made) >= KEPT;
+    let left = images.iter().filter(|image| image.tags.is_empty() && image.created.is_some_and(old));
+    left.map(|image| image.id.clone()).filter(|id| !needed.images.contains(id)).collect()
 }
 
 /// The references, or ids where there is none, of images that nothing needs.
@@ -86,8 +127,20 @@ mod tests {
             image(5, Some("runs-by-id"), &["app:5"]),
             image(6, None, &["theirs:1"]),
         ];
-        let needed = Needed { builds: set(&["kept"]), images: set(&["app:4", "sha256:5"]) };
+        let needed = Needed { builds: set(&["kept"]), images: set(&["app:4", "sha256:5"]), ..Needed::default() };
         assert_eq!(unneeded(&images, &needed), ["app:2", "app:two", "sha256:3"]);
         assert!(unneeded(&images[5..], &Needed::default()).is_empty(), "an image without our label is not ours");
+    }
+
+    #[test]
+    fn what_was_fetched_or_left_stays_for_a_day_after_its_last_use() {
+        let at = |hours: i64| Timestamp::from_second(hours * 3600).unwrap();
+        let needed = Needed { images: set(&["runs:1"]), now: at(100), ..Needed::default() };
+        let pulled = [("runs:1", 1), ("new:1", 77), ("old:1", 76)];
+        let pulled = pulled.map(|(reference, used)| (reference.to_owned(), at(used)));
+        assert_eq!(unused(&BTreeMap::from(pulled), &needed), ["old:1"]);
+        let left = |number, tags: &[&str], made| Image { created: Some(at(made)), ..image(number, None, tags) };
+        let images = [left(1, &[], 77), left(2, &[], 76), left(3, &["base:1"], 1)];
+        assert_eq!(unfinished(&images, &needed), ["sha256:2"]);
     }
 }

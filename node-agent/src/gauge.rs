@@ -12,14 +12,19 @@ use sysinfo::{Disks, System};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock;
 use crate::machine::{Containers, Router};
 use crate::session::AGENT_VERSION;
+use crate::{clock, firewall};
 
 /// How many containers are asked for their figures at a time: each answer costs Docker some milliseconds.
 const ASKED_AT_ONCE: usize = 4;
 /// How long Docker may take for the figures of one container; a container without figures is left out.
 const FIGURES_WITHIN: Duration = Duration::from_secs(5);
+/// How long Docker may take to say who it is, and Nginx how it is. A heartbeat must not wait for what is slow: without
+/// one for a minute and a half the node counts as silent, and its instances as lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long the figures of all containers may take together: the rest is left out.
+const ALL_FIGURES_WITHIN: Duration = Duration::from_secs(15);
 /// How long after the start of the agent, or of Docker's first answer, the first heartbeat comes.
 const FIRST: Duration = Duration::from_millis(50);
 
@@ -32,7 +37,7 @@ pub(crate) struct Gauge<C, R> {
     /// Whether Docker works.
     pub(crate) engine: watch::Receiver<PartState>,
     /// What is wrong with the firewall, if anything.
-    pub(crate) firewall: watch::Receiver<Option<String>>,
+    pub(crate) firewall: watch::Receiver<firewall::State>,
     /// Containers that run, by the instance's uid.
     pub(crate) running: watch::Receiver<BTreeMap<String, String>>,
     /// The node's name, and the server, by whose side the node's address is found.
@@ -60,10 +65,23 @@ impl<C: Containers, R: Router> Gauge<C, R> {
 
     async fn heartbeat(&mut self, system: &mut Option<System>) -> Heartbeat {
         let mut docker = self.engine.borrow_and_update().clone();
-        let engine = if docker.healthy { self.containers.engine().await.ok() } else { None };
-        if let Some(trouble) = &*self.firewall.borrow() {
+        let mut engine = None;
+        if docker.healthy {
+            match tokio::time::timeout(ANSWER_WITHIN, self.containers.engine()).await {
+                Ok(answer) => engine = answer.ok(),
+                Err(late) => {
+                    tracing::debug!(%late, "docker is slow");
+                    docker.message = format!("it did not answer within {} s", ANSWER_WITHIN.as_secs());
+                }
+            }
+        }
+        if let Some(trouble) = &self.firewall.borrow().trouble {
             // Instances run, but are not kept apart as they should be: a person must know.
-            docker.message = format!("{}{trouble}", if docker.message.is_empty() { "" } else { "; " });
+            docker.message = [docker.message.as_str(), trouble]
+                .into_iter()
+                .filter(|words| !words.is_empty())
+                .collect::<Vec<_>>()
+                .join("; ");
         }
         let instances = if engine.is_some() { self.instances().await } else { BTreeMap::new() };
         let data_root = engine.as_ref().map_or("/", |engine| engine.data_root.as_str());
@@ -75,15 +93,19 @@ impl<C: Containers, R: Router> Gauge<C, R> {
             addresses: self.addresses(),
             agent_version: AGENT_VERSION.to_owned(),
             docker_version: engine.map(|engine| engine.version),
-            nginx_version: self.router.version().await,
+            nginx_version: tokio::time::timeout(ANSWER_WITHIN, self.router.version()).await.ok().flatten(),
             docker,
-            ingress: self.router.state().await,
+            ingress: tokio::time::timeout(ANSWER_WITHIN, self.router.state()).await.unwrap_or_else(|late| PartState {
+                healthy: false,
+                message: format!("nginx did not answer within {} s: {late}", ANSWER_WITHIN.as_secs()),
+            }),
             instances,
         }
     }
 
     async fn instances(&self) -> BTreeMap<String, UsageSample> {
         let running = self.running.borrow().clone();
+        let enough = tokio::time::sleep(ALL_FIGURES_WITHIN);
         futures::stream::iter(running)
             .map(|(uid, container)| async move {
                 let figures = tokio::time::timeout(FIGURES_WITHIN, self.containers.usage(&container)).await;
@@ -91,6 +113,7 @@ impl<C: Containers, R: Router> Gauge<C, R> {
             })
             .buffer_unordered(ASKED_AT_ONCE)
             .filter_map(|figures| async move { figures })
+            .take_until(enough)
             .collect()
             .await
     }
@@ -139,7 +162,7 @@ fn thousandths(percent: f32) -> u64 {
 }
 
 /// Size and free bytes of the disk on which a folder lies.
-fn disk(folder: &Path) -> (u64, u64) {
+pub(crate) fn disk(folder: &Path) -> (u64, u64) {
     let Ok(disks) = Disks::new_with_refreshed_list() else { return (0, 0) };
     disks
         .iter()
@@ -151,12 +174,42 @@ fn disk(folder: &Path) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fake::{Fake, State};
 
     #[test]
     fn a_machine_has_processors_memory_and_a_disk() {
         let (capacity, usage) = resources(&mut System::new().ok(), Path::new("/tmp"));
         assert!(capacity.cpu_millis >= 1000 && capacity.memory_bytes > 1 << 26 && capacity.disk_bytes > 1 << 26);
         assert!(usage.memory_bytes < capacity.memory_bytes && usage.disk_bytes <= capacity.disk_bytes);
+    }
+
+    /// A heartbeat of a node whose Docker never answers.
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_does_not_wait_for_what_is_slow() {
+        let stuck = Arc::new(Fake::new("node", State { stuck: true, ..State::default() }));
+        let well = PartState { healthy: true, message: String::new() };
+        let (_engine, engine) = watch::channel(well);
+        let (_firewall, firewall) =
+            watch::channel(firewall::State { tried: true, trouble: Some("no iptables".to_owned()) });
+        let containers = (0..100).map(|number| (number.to_string(), number.to_string())).collect();
+        let (_running, running) = watch::channel(containers);
+        let (name, server) = ("node".to_owned(), "127.0.0.1".to_owned());
+        let mut gauge = Gauge {
+            containers: Arc::clone(&stuck),
+            router: Arc::clone(&stuck),
+            engine,
+            firewall,
+            running,
+            name,
+            server,
+        };
+        let within = async |gauge: &mut Gauge<Fake, Fake>| {
+            tokio::time::timeout(Duration::from_secs(HEARTBEAT_SECONDS), gauge.heartbeat(&mut None)).await.unwrap()
+        };
+        let heartbeat = within(&mut gauge).await;
+        assert_eq!(heartbeat.docker.message, "it did not answer within 5 s; no iptables");
+        let figures = tokio::time::timeout(Duration::from_secs(20), gauge.instances()).await.unwrap();
+        assert_eq!(figures.len(), 0);
     }
 
     #[test]

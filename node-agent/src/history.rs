@@ -29,6 +29,7 @@ impl Histories {
     pub(crate) fn new(data_dir: &Path) -> io::Result<Self> {
         let folder = data_dir.join("instances");
         files::private_folder(&folder)?;
+        files::sweep(&folder)?;
         Ok(Self { folder })
     }
 
@@ -40,9 +41,13 @@ impl Histories {
     pub(crate) fn load(&self) -> io::Result<BTreeMap<String, History>> {
         let mut all = BTreeMap::new();
         for file in fs::read_dir(&self.folder)? {
-            let content = fs::read(file?.path())?;
-            if let Ok(entry) = serde_json::from_slice::<Entry>(&content) {
-                all.insert(entry.uid, entry.history);
+            let path = file?.path();
+            let read = fs::read(&path).and_then(|content| Ok(serde_json::from_slice::<Entry>(&content)?));
+            match read {
+                Ok(entry) => {
+                    all.insert(entry.uid, entry.history);
+                }
+                Err(error) => tracing::warn!(path = %path.display(), %error, "what was remembered cannot be read"),
             }
         }
         Ok(all)
@@ -76,6 +81,13 @@ mod tests {
         histories.save("../../etc/passwd", &history).unwrap();
         let again = Histories::new(folder.path()).unwrap();
         assert_eq!(again.load().unwrap(), BTreeMap::from([("../../etc/passwd".to_owned(), history)]));
+        // What a dying disk and a process that ended in the middle of a write leave behind.
+        std::fs::write(folder.path().join("instances/x.json"), b"{").unwrap();
+        std::fs::create_dir(folder.path().join("instances/y.json")).unwrap();
+        std::fs::write(folder.path().join("instances/.new-abc"), b"half").unwrap();
+        let again = Histories::new(folder.path()).unwrap();
+        assert_eq!(again.load().unwrap().len(), 1);
+        assert!(!folder.path().join("instances/.new-abc").exists());
         again.forget("../../etc/passwd").unwrap();
         assert!(again.load().unwrap().is_empty());
     }

@@ -2,6 +2,8 @@
 //!
 //! Several agents may share one Docker: all that belongs to a node bears its uid, and nothing else is ever touched.
 
+use std::collections::BTreeMap;
+
 use aws_lc_rs::digest;
 
 /// Uid of the Node.
@@ -28,6 +30,9 @@ pub const DRAIN: &str = "dev.berth.drain-milliseconds";
 pub const HELPER: &str = "dev.berth.helper";
 /// On an image: uid of the Build that made it.
 pub const BUILD: &str = "dev.berth.build";
+/// On an image and on what it was made from: project and application that its layers are kept for, as
+/// `project/application`.
+pub const CACHE: &str = "dev.berth.cache";
 /// On an image: it runs with a read-only root.
 pub const READ_ONLY: &str = "dev.berth.read-only";
 
@@ -56,9 +61,18 @@ fn node_suffix(node: &str) -> String {
     short_hash(node, 4)
 }
 
-/// The name of an instance's container.
-pub fn container_name(node: &str, namespace: &str, instance: &str) -> String {
-    name(&format!("berth-{namespace}-{instance}-{}", node_suffix(node)))
+/// Whether a project may use an image with these labels: what was made of a project's source is that project's alone,
+/// and so is what was left half made.
+pub fn is_open_to(labels: &BTreeMap<String, String>, namespace: &str) -> bool {
+    let cache = labels.get(CACHE).map(|cache| cache.split_once('/').map_or("", |(project, _)| project));
+    // A build's image without its project was made by nobody that is known.
+    let project = labels.get(NAMESPACE).or_else(|| labels.get(BUILD)).map(String::as_str);
+    [cache, project].into_iter().flatten().all(|project| project == namespace)
+}
+
+/// The name of an instance's container. `acme` and `shop-web` read like `acme-shop` and `web`: the digits are of the uid.
+pub fn container_name(node: &str, namespace: &str, instance: &str, uid: &str) -> String {
+    name(&format!("berth-{namespace}-{instance}-{}", short_hash(&format!("{node}/{uid}"), 10)))
 }
 
 /// The name of a project's network.
@@ -89,11 +103,26 @@ mod tests {
     #[test]
     fn names_are_short_and_tell_apart() {
         let long = "x".repeat(63);
-        let (one, two) = (container_name("n", "acme", &long), container_name("n", "acme", &format!("{long}y")));
+        let (one, two) =
+            (container_name("n", "acme", &long, "1"), container_name("n", "acme", &format!("{long}y"), "2"));
         assert!(one.len() <= NAME_BYTES_MAX && two.len() <= NAME_BYTES_MAX);
         assert_ne!(one, two);
-        assert_ne!(container_name("n", "acme", "web-1"), container_name("m", "acme", "web-1"));
-        assert_eq!(container_name("n", "acme", "web-1"), format!("berth-acme-web-1-{}", short_hash("n", 4)));
+        assert_ne!(container_name("n", "acme", "web-1", "1"), container_name("m", "acme", "web-1", "1"));
+        assert_ne!(container_name("n", "acme", "shop-web", "1"), container_name("n", "acme-shop", "web", "2"));
+        assert!(container_name("n", "acme", "web-1", "1").starts_with("berth-acme-web-1-"));
+    }
+
+    #[test]
+    fn what_was_made_of_a_projects_source_is_that_projects() {
+        let open = |labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            is_open_to(&labels, "acme")
+        };
+        assert!(open(&[]) && open(&[(READ_ONLY, "true")]));
+        assert!(open(&[(BUILD, "u"), (NAMESPACE, "acme"), (CACHE, "acme/shop")]) && open(&[(CACHE, "acme/shop")]));
+        assert!(!open(&[(BUILD, "u"), (NAMESPACE, "evil")]) && !open(&[(BUILD, "u")]));
+        assert!(!open(&[(CACHE, "evil/shop")]) && !open(&[(CACHE, "acme-b/shop")]) && !open(&[(CACHE, "x")]));
+        assert!(!open(&[(NAMESPACE, "acme"), (CACHE, "evil/shop")]));
     }
 
     #[test]

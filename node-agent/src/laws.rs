@@ -16,7 +16,7 @@ use crate::fake::{Fake, State};
 use crate::history::Histories;
 use crate::labels;
 use crate::machine::{Container, ContainerState, Image, Routes};
-use crate::observed::{Health, History, ImageState, Observed, Subject, address};
+use crate::observed::{History, ImageState, Observed, Subject, address};
 use crate::plan::{Plan, Purpose, Step, after, plan, purpose};
 
 const NODE: &str = "node-1";
@@ -24,7 +24,7 @@ const PORTS: (u16, u16) = (80, 443);
 /// Rounds until it must have come to rest: a restart loop takes few, and time jumps to the next thing to do.
 const ROUNDS: usize = 400;
 
-fn task(number: usize, application: usize, image: usize, state: RunState) -> InstanceTask {
+pub(crate) fn task(number: usize, application: usize, image: usize, state: RunState) -> InstanceTask {
     InstanceTask {
         uid: format!("uid-{number}"),
         namespace: format!("project-{}", application % 2),
@@ -49,6 +49,7 @@ fn task(number: usize, application: usize, image: usize, state: RunState) -> Ins
             grace_milliseconds: 30_000,
         },
         drain_milliseconds: 5000,
+        keep: false,
     }
 }
 
@@ -69,6 +70,20 @@ struct Scene {
     before: Vec<Before>,
     /// After how many steps the agent ends and another one begins.
     crashes: Vec<usize>,
+    /// What probes say, one after the other, until all is well.
+    health: Vec<bool>,
+    /// Which changes of the machine fail.
+    faults: Vec<bool>,
+    /// Whether connections are open to all that runs; none, where that cannot be told.
+    connected: Option<bool>,
+}
+
+impl Scene {
+    /// One in which all goes well.
+    fn of(tasks: &[InstanceTask], before: Vec<Before>) -> Self {
+        let (later, crashes, health, faults) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { tasks: tasks.to_vec(), later, before, crashes, health, faults, connected: None }
+    }
 }
 
 /// What is assigned in the second act.
@@ -76,7 +91,10 @@ struct Scene {
 enum Later {
     Same,
     Stop,
+    /// Its values were read anew, by a server that does not know the old ones.
     Changed,
+    /// Its values cannot be read.
+    Kept,
     Gone,
 }
 
@@ -88,7 +106,11 @@ impl Scene {
             match later {
                 Later::Same => tasks.push(task.clone()),
                 Later::Stop => tasks.push(InstanceTask { state: RunState::Stop, ..task.clone() }),
-                Later::Changed => tasks.push(InstanceTask { cpu_millis: 200, ..task.clone() }),
+                Later::Changed => {
+                    let env = vec![EnvValue { name: "NUMBER".to_owned(), value: "another".to_owned() }];
+                    tasks.push(InstanceTask { env, ..task.clone() });
+                }
+                Later::Kept => tasks.push(InstanceTask { env: Vec::new(), keep: true, ..task.clone() }),
                 Later::Gone => {}
             }
         }
@@ -104,9 +126,20 @@ fn scene() -> impl Strategy<Value = Scene> {
     });
     let before = (0..8_usize, any::<bool>(), any::<bool>(), prop::bool::weighted(0.8))
         .prop_map(|(number, current, running, ours)| Before { number, current, running, ours });
-    let later = prop_oneof![Just(Later::Same), Just(Later::Stop), Just(Later::Changed), Just(Later::Gone)];
-    (tasks, vec(later, 6), vec(before, 0..5), vec(1..12_usize, 0..6))
-        .prop_map(|(tasks, later, before, crashes)| Scene { tasks, later, before, crashes })
+    let later =
+        prop_oneof![Just(Later::Same), Just(Later::Stop), Just(Later::Changed), Just(Later::Kept), Just(Later::Gone)];
+    let mishaps = (vec(any::<bool>(), 0..20), vec(prop::bool::weighted(0.3), 0..12), any::<Option<bool>>());
+    (tasks, vec(later, 6), vec(before, 0..5), vec(1..12_usize, 0..6), mishaps).prop_map(
+        |(tasks, later, before, crashes, (health, faults, connected))| Scene {
+            tasks,
+            later,
+            before,
+            crashes,
+            health,
+            faults,
+            connected,
+        },
+    )
 }
 
 fn assignment(tasks: &[InstanceTask]) -> Assignment {
@@ -125,10 +158,12 @@ fn assignment(tasks: &[InstanceTask]) -> Assignment {
 fn machine(scene: &Scene) -> State {
     let mut state = State { now: Timestamp::from_second(1_800_000_000).unwrap(), ..State::default() };
     for image in ["image-0", "image-1"] {
-        let here = Image { id: format!("sha256:{image}"), ..Image::default() };
+        let tags = vec![format!("{image}:latest")];
+        let here = Image { id: format!("sha256:{image}"), tags, ..Image::default() };
         state.images.insert(image.to_owned(), here);
     }
     state.registry.insert("image-2".to_owned());
+    state.faults = scene.faults.clone().into();
     for (index, before) in scene.before.iter().enumerate() {
         let of = scene.tasks.get(before.number).cloned();
         let task = of.unwrap_or_else(|| task(before.number, before.number % 3, 0, RunState::Run));
@@ -173,6 +208,10 @@ struct Agent {
     observed: Observed,
     /// Whether probes have come back since it was started.
     probed: bool,
+    /// What probes say next, last first.
+    health: Vec<bool>,
+    /// Whether connections are open to all that runs.
+    connected: Option<bool>,
 }
 
 impl Agent {
@@ -185,7 +224,8 @@ impl Agent {
         let containers = machine.containers().now_or_never().unwrap().unwrap();
         let networks = machine.networks().now_or_never().unwrap().unwrap();
         observed.listed(containers, networks);
-        Self { machine: Arc::clone(machine), histories, desired, observed, probed: false }
+        let (health, connected) = (Vec::new(), None);
+        Self { machine: Arc::clone(machine), histories, desired, observed, probed: false, health, connected }
     }
 
     /// Time passes, probes come back (but not before the first plan), and the next plan is made.
@@ -205,9 +245,15 @@ impl Agent {
             .collect();
         self.probed = true;
         for id in running {
-            self.observed.health.insert(id, Health { ready: true, was_ready: true, ..Health::default() });
+            let health = self.observed.health.entry(id).or_default();
+            health.ready = self.health.pop().unwrap_or(true);
+            health.was_ready |= health.ready;
+            health.failures = u32::from(!health.ready);
         }
-        self.observed.count(&self.desired, now, None);
+        let all = self.observed.containers.values().filter_map(address);
+        let connected: Option<BTreeSet<_>> = self.connected.map(|open| all.filter(|_| open).collect());
+        self.machine.state().connected = connected.clone().unwrap_or_default();
+        self.observed.count(&self.desired, now, connected.as_ref());
         let plan = plan(&self.desired, &self.observed);
         self.check_routes(&plan);
         plan
@@ -223,7 +269,8 @@ impl Agent {
                 let Some(address) = address(container) else { continue };
                 let serves = |routes: &Routes| routes.sites.values().any(|site| site.backends.contains(&address));
                 let wanted = purpose(&self.desired, &self.observed, container) == Purpose::Wanted;
-                if wanted && serves(&live) && !serves(routes) {
+                let well = self.observed.health_of(container).ready;
+                if wanted && well && serves(&live) && !serves(routes) {
                     state.violations.push(format!("requests are led away from {}, which serves them", container.id));
                 }
             }
@@ -258,13 +305,36 @@ impl Agent {
     }
 }
 
+/// The containers of this node.
+fn ours(state: &State) -> Vec<&Container> {
+    state.containers.values().filter(|one| one.labels.get(labels::NODE).is_some_and(|node| node == NODE)).collect()
+}
+
+/// What was on the machine when the tasks were assigned.
+#[derive(Default)]
+struct Found {
+    /// Uids of instances that had a container.
+    uids: BTreeSet<String>,
+    /// Containers that ran, with their instance's uid.
+    running: BTreeMap<String, String>,
+}
+
+impl Found {
+    fn on(state: &State) -> Self {
+        let running = ours(state).into_iter().filter(|one| one.state == ContainerState::Running);
+        Self {
+            running: running.map(|one| (one.id.clone(), one.labels[labels::UID].clone())).collect(),
+            uids: ours(state).into_iter().map(|one| one.labels[labels::UID].clone()).collect(),
+        }
+    }
+}
+
 /// What should be on the machine, said without a look at `plan`.
-fn satisfied(tasks: &[InstanceTask], state: &State) -> Result<(), String> {
-    let ours: Vec<&Container> =
-        state.containers.values().filter(|one| one.labels.get(labels::NODE).is_some_and(|node| node == NODE)).collect();
+fn satisfied(tasks: &[InstanceTask], found: &Found, state: &State) -> Result<(), String> {
+    let ours = ours(state);
     let of = |uid: &str| ours.iter().filter(|one| one.labels.get(labels::UID).is_some_and(|one| one == uid)).count();
     for task in tasks {
-        let wanted = usize::from(task.state == RunState::Run);
+        let wanted = usize::from(task.state == RunState::Run && (!task.keep || found.uids.contains(&task.uid)));
         if of(&task.uid) != wanted {
             return Err(format!("{} containers of {} instead of {wanted}", of(&task.uid), task.uid));
         }
@@ -278,8 +348,12 @@ fn satisfied(tasks: &[InstanceTask], state: &State) -> Result<(), String> {
             return Err(format!("{uid} does not run as it should: {container:?}"));
         }
         let newer = container.labels[labels::SPEC_HASH] == desired::spec_hash(task);
-        if !newer {
+        let ran = found.running.contains_key(&container.id);
+        if !newer && !task.keep && !ran {
             return Err(format!("{uid} is an older one"));
+        }
+        if !ran && found.running.values().any(|of| of == uid) {
+            return Err(format!("{uid} was replaced although it ran"));
         }
     }
     let mut wanted: BTreeMap<&str, BTreeSet<std::net::SocketAddr>> = BTreeMap::new();
@@ -323,8 +397,14 @@ proptest! {
         let mut crashes = scene.crashes.iter().copied();
         let mut until_crash = crashes.next().unwrap_or(usize::MAX);
         for tasks in [scene.tasks.clone(), scene.later()] {
+            let found = Found::on(&machine.state());
             let desired = Desired::new(NODE, PORTS, &assignment(&tasks));
-            let mut agent = Agent::start(&machine, folder.path(), desired.clone());
+            let start = || Agent {
+                health: scene.health.clone(),
+                connected: scene.connected,
+                ..Agent::start(&machine, folder.path(), desired.clone())
+            };
+            let mut agent = start();
             let mut by = SignedDuration::ZERO;
             let mut rested = false;
             for _ in 0..ROUNDS {
@@ -333,7 +413,7 @@ proptest! {
                 prop_assert_eq!(&plan, &again, "the same input gives the same plan");
                 // Grace times of what runs well are only looked at.
                 let waits = !crate::plan::is_probed(&agent.desired, &agent.observed);
-                if plan.steps.is_empty() && !waits && (plan.wake.is_none() || satisfied(&tasks, &machine.state()).is_ok()) {
+                if plan.steps.is_empty() && !waits && (plan.wake.is_none() || satisfied(&tasks, &found, &machine.state()).is_ok()) {
                     rested = true;
                     break;
                 }
@@ -346,13 +426,13 @@ proptest! {
                 let (count, all) = agent.carry_out(plan, until_crash);
                 until_crash -= count;
                 if !all || until_crash == 0 {
-                    agent = Agent::start(&machine, folder.path(), desired.clone());
+                    agent = start();
                     until_crash = crashes.next().unwrap_or(usize::MAX);
                 }
             }
             let state = machine.state();
             prop_assert!(rested, "it never came to rest");
-            prop_assert_eq!(satisfied(&tasks, &state), Ok(()));
+            prop_assert_eq!(satisfied(&tasks, &found, &state), Ok(()));
         }
         let state = machine.state();
         prop_assert_eq!(strangers(&state), before, "what is not ours was touched");
@@ -364,10 +444,7 @@ proptest! {
 fn an_absent_image_is_asked_for_again_and_hinders_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let tasks = [task(0, 0, 9, RunState::Run), task(1, 1, 0, RunState::Run)];
-    let machine = Arc::new(Fake::new(
-        NODE,
-        machine(&Scene { tasks: tasks.to_vec(), later: Vec::new(), before: Vec::new(), crashes: Vec::new() }),
-    ));
+    let machine = Arc::new(Fake::new(NODE, machine(&Scene::of(&tasks, Vec::new()))));
     let mut agent = Agent::start(&machine, folder.path(), Desired::new(NODE, PORTS, &assignment(&tasks)));
     for _ in 0..10 {
         let plan = agent.plan(SignedDuration::from_millis(10));
@@ -382,17 +459,66 @@ fn an_absent_image_is_asked_for_again_and_hinders_nobody() {
         let plan = agent.plan(SignedDuration::from_secs(30));
         agent.carry_out(plan, usize::MAX);
     }
-    assert_eq!(satisfied(&tasks, &machine.state()), Ok(()));
+    assert_eq!(satisfied(&tasks, &Found::default(), &machine.state()), Ok(()));
+}
+
+#[test]
+fn without_an_assignment_nothing_is_taken_for_unassigned() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Before { number: 0, current: true, running: true, ours: true };
+    let scene = Scene::of(&[], vec![before]);
+    let machine = Arc::new(Fake::new(NODE, machine(&scene)));
+    let desired = Desired { partial: true, ..Desired::new(NODE, PORTS, &assignment(&[])) };
+    let mut agent = Agent::start(&machine, folder.path(), desired);
+    for _ in 0..20 {
+        let plan = agent.plan(SignedDuration::from_secs(30));
+        assert!(plan.wake.is_none_or(|at| at > agent.observed.now), "time alone changes nothing");
+        agent.carry_out(plan, usize::MAX);
+    }
+    assert_eq!(machine.state().containers.len(), 1);
+    // From when something else is assigned for certain, it has its time of grace.
+    agent.desired.partial = false;
+    let plan = agent.plan(SignedDuration::ZERO);
+    agent.carry_out(plan, usize::MAX);
+    assert_eq!(machine.state().containers.len(), 1);
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_secs(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    assert_eq!(machine.state().containers.len(), 0);
+}
+
+#[test]
+fn an_instance_that_writes_more_than_its_plan_has_is_stopped_once_it_gets_no_requests() {
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = [0, 1].map(|number| InstanceTask { disk_bytes: 100, ..task(number, 0, 0, RunState::Run) });
+    let scene = Scene::of(&tasks, Vec::new());
+    let machine = Arc::new(Fake::new(NODE, machine(&scene)));
+    let mut agent = Agent::start(&machine, folder.path(), Desired::new(NODE, PORTS, &assignment(&tasks)));
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_millis(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    let id = |uid: &str| agent.observed.of_instance(uid).next().unwrap().id.clone();
+    agent.observed.written = BTreeMap::from([(id("uid-0"), 100), (id("uid-1"), 101)]);
+    for _ in 0..10 {
+        let plan = agent.plan(SignedDuration::from_millis(10));
+        agent.carry_out(plan, usize::MAX);
+    }
+    let seen = crate::status::instances(&agent.desired, &agent.observed);
+    assert!(seen[0].ready && seen[0].routed, "{seen:?}");
+    assert_eq!((seen[1].reason.as_deref(), seen[1].routed), (Some("DiskFull"), false));
+    assert_eq!(agent.observed.of_instance("uid-1").next().unwrap().state, ContainerState::Exited);
+    // Requests were led away from it although it answers: that is what is wanted here, and nothing else happened to it.
+    let violations = machine.state().violations.clone();
+    assert!(violations.iter().all(|what| what.starts_with("requests are led away")), "{violations:?}");
 }
 
 #[test]
 fn four_ends_in_a_row_are_a_crash_loop() {
     let folder = tempfile::tempdir().unwrap();
     let tasks = [task(0, 0, 0, RunState::Run)];
-    let machine = Arc::new(Fake::new(
-        NODE,
-        machine(&Scene { tasks: tasks.to_vec(), later: Vec::new(), before: Vec::new(), crashes: Vec::new() }),
-    ));
+    let machine = Arc::new(Fake::new(NODE, machine(&Scene::of(&tasks, Vec::new()))));
     let desired = Desired::new(NODE, PORTS, &assignment(&tasks));
     let mut agent = Agent::start(&machine, folder.path(), desired.clone());
     for _ in 0..40 {

@@ -104,6 +104,9 @@ pub async fn run_with<R: Router, B: Builder>(
     anyhow::ensure!(options.server_url.scheme() == "https", "the server's address must begin with https://");
     files::private_folder(&options.data_dir)
         .with_context(|| format!("cannot use {} as data folder", options.data_dir.display()))?;
+    let _own = files::own(&options.data_dir)
+        .and_then(|own| files::sweep(&options.data_dir).map(|()| own))
+        .with_context(|| format!("cannot use {} as data folder", options.data_dir.display()))?;
     let join = JoinOptions {
         server: &options.server_url,
         token_file: &options.token_file,
@@ -112,7 +115,9 @@ pub async fn run_with<R: Router, B: Builder>(
     };
     let Some(identity) = session::join(&join, &shutdown).await? else { return Ok(()) };
     tracing::info!(node = identity.name, uid = identity.uid, region = identity.region, "this node has joined");
-    let docker = Arc::new(Docker::new(&options.docker_host, &identity.uid)?);
+    let pulled = options.data_dir.join("pulled.json");
+    let docker = Docker::new(&options.docker_host, &identity.uid)?.remembering(pulled);
+    let docker = Arc::new(docker.context("cannot read which images were fetched")?);
     docker.remove_helpers().await.unwrap_or_else(|error| tracing::warn!(%error, "old helpers cannot be removed"));
     let (router, builder) = parts(&docker, &options)?;
     let (router, builder) = (Arc::new(router), Arc::new(builder));
@@ -123,28 +128,31 @@ pub async fn run_with<R: Router, B: Builder>(
         .context("cannot read what is remembered of instances")?;
     let (request_sender, requests) = mpsc::channel(agent::SIGNALS);
     let (heartbeat_sender, heartbeats) = watch::channel(None);
-    let (trouble_sender, trouble) = watch::channel(None);
+    let state = firewall::State { tried: !options.firewall, trouble: None };
+    let (firewall_sender, firewall) = watch::channel(state);
     let gauge = Gauge {
         containers: Arc::clone(&docker),
         router: Arc::clone(&router),
         engine: shown.engine.clone(),
-        firewall: trouble.clone(),
+        firewall: firewall.clone(),
         running: shown.running.clone(),
         name: identity.name.clone(),
         server: options.server_url.host_str().unwrap_or_default().to_owned(),
     };
-    let metrics = Metrics::new(&shown, trouble).context("cannot make metrics")?;
+    let metrics = Metrics::new(&shown, firewall.clone()).context("cannot make metrics")?;
+    let docker_state = shown.engine.clone();
     let voice = Voice::new(&shown, heartbeats, build_logs);
     let session = Session::new(identity, &options.server_url)?;
     let metrics_socket = options.data_dir.join("metrics.sock");
 
     // One of them ending, other than on shutdown, is the end of all: a process that half works is worse than a restart.
     let mut parts = JoinSet::new();
-    parts.spawn(agent.run(requests, shutdown.clone()));
+    parts.spawn(agent.run(requests, firewall, shutdown.clone()));
     parts.spawn(session.run(voice, request_sender, shutdown.clone()));
     parts.spawn(gauge.run(heartbeat_sender, shutdown.clone()));
     if options.firewall {
-        parts.spawn(firewall::run(options.source_networks.clone(), trouble_sender, shutdown.clone()));
+        let networks = options.source_networks.clone();
+        parts.spawn(firewall::run(networks, docker_state, firewall_sender, shutdown.clone()));
     }
     let stop = shutdown.clone();
     parts.spawn(async move {

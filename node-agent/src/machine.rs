@@ -175,6 +175,17 @@ pub struct Image {
     pub size_bytes: u64,
     /// When it was made.
     pub created: Option<Timestamp>,
+    /// Instructions for whoever builds from it, which the builder would carry out unread.
+    pub triggers: Vec<String>,
+}
+
+impl Image {
+    /// Whether a text found it only because its id begins like that, and not because it is its name.
+    pub fn is_found_by_id(&self, text: &str) -> bool {
+        let hex = self.id.strip_prefix("sha256:").unwrap_or_default();
+        let begins = self.id.starts_with(text) || hex.starts_with(text);
+        begins && !self.tags.iter().any(|tag| tag == text || tag.strip_suffix(":latest") == Some(text))
+    }
 }
 
 /// A piece of what a program writes.
@@ -257,7 +268,7 @@ pub trait Containers: Send + Sync + 'static {
     fn containers(&self) -> impl Future<Output = Result<Vec<Container>, Error>> + Send;
     /// One container of this node; `None` if it is gone.
     fn container(&self, id: &str) -> impl Future<Output = Result<Option<Container>, Error>> + Send;
-    /// Makes a container and gives its id; the one that has this name already, if it is ours.
+    /// Makes a container and gives its id; the one that has this name already, if it is of the same instance.
     fn create(&self, spec: &ContainerSpec) -> impl Future<Output = Result<String, Error>> + Send;
     /// Starts it.
     fn start(&self, id: &str) -> impl Future<Output = Result<(), Error>> + Send;
@@ -277,8 +288,14 @@ pub trait Containers: Send + Sync + 'static {
     fn pull(&self, reference: &str) -> impl Future<Output = Result<(), Error>> + Send;
     /// The images that were built for this node.
     fn built_images(&self) -> impl Future<Output = Result<Vec<Image>, Error>> + Send;
+    /// Images that a build left when it failed, and that nothing was made from since.
+    fn unfinished_images(&self) -> impl Future<Output = Result<Vec<Image>, Error>> + Send;
+    /// The images that were fetched for this node, with when each was last asked for.
+    fn pulled_images(&self) -> BTreeMap<String, Timestamp>;
     /// Removes an image by reference or id, unless it is gone.
     fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), Error>> + Send;
+    /// How many bytes each running container has written to its own disk. Takes seconds: the engine counts files.
+    fn written(&self) -> impl Future<Output = Result<BTreeMap<String, u64>, Error>> + Send;
     /// A container's log, in the order in which it was written.
     fn logs(&self, id: &str, query: &LogQuery) -> OutputStream;
     /// Starts another program in a running container.
@@ -409,6 +426,8 @@ pub trait Workshop: Send + Sync + 'static {
     fn inspect_image(&self, reference: &str) -> impl Future<Output = Result<Option<Image>, Error>> + Send;
     /// Fetches an image from its registry; does nothing if it is here already.
     fn ensure_image(&self, reference: &str) -> impl Future<Output = Result<Image, Error>> + Send;
+    /// Free bytes of the disk on which images are made; none where that cannot be told.
+    fn free_bytes(&self) -> impl Future<Output = Option<u64>> + Send;
     /// Gives an image another reference.
     fn tag_image(&self, image: &str, reference: &str) -> impl Future<Output = Result<(), Error>> + Send;
     /// Takes a reference from an image, and the image away with its last one; does nothing if it is gone.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Held, Shown};
+use crate::firewall;
 
 /// How long whoever asks may take.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
@@ -28,12 +29,12 @@ pub(crate) struct Metrics {
     observation: watch::Receiver<Arc<Observation>>,
     engine: watch::Receiver<PartState>,
     held: watch::Receiver<Held>,
-    trouble: watch::Receiver<Option<String>>,
+    walls: watch::Receiver<firewall::State>,
 }
 
 impl Metrics {
     /// Figures about what the agent shows.
-    pub(crate) fn new(shown: &Shown, trouble: watch::Receiver<Option<String>>) -> prometheus::Result<Self> {
+    pub(crate) fn new(shown: &Shown, walls: watch::Receiver<firewall::State>) -> prometheus::Result<Self> {
         let registry = Registry::new();
         let gauge = |name: &str, help: &str| -> prometheus::Result<IntGauge> {
             let gauge = IntGauge::new(name, help)?;
@@ -54,7 +55,7 @@ impl Metrics {
             observation: shown.observation.clone(),
             engine: shown.engine.clone(),
             held: shown.held.clone(),
-            trouble,
+            walls,
         })
     }
 
@@ -98,7 +99,7 @@ impl Metrics {
         self.routes.set(count(observation.routes.iter().filter(|route| route.ready).count()));
         self.builds.set(count(observation.builds.len()));
         self.docker.set(i64::from(self.engine.borrow().healthy));
-        self.firewall.set(i64::from(self.trouble.borrow().is_none()));
+        self.firewall.set(i64::from(self.walls.borrow().trouble.is_none()));
         self.revision.set(self.held.borrow().revision.and_then(|revision| i64::try_from(revision).ok()).unwrap_or(0));
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

@@ -139,6 +139,8 @@ pub(crate) struct Observed {
     pub(crate) images: BTreeMap<String, ImageState>,
     /// Probes by container.
     pub(crate) health: BTreeMap<String, Health>,
+    /// Bytes that running containers have written, by container, as last counted.
+    pub(crate) written: BTreeMap<String, u64>,
     /// What is remembered, by instance.
     pub(crate) history: BTreeMap<String, History>,
     /// What the router serves.

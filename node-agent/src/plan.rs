@@ -144,8 +144,12 @@ pub(crate) fn purpose(desired: &Desired, observed: &Observed, container: &Contai
     let uid = label(container, labels::UID).unwrap_or_default();
     match desired.instances.get(uid) {
         Some(task) if task.state == RunState::Stop => Purpose::Unwanted,
+        // An Instance never changes. If its task does, then only because its values were read anew, by a server that does
+        // not know with which ones it was started: that is no reason to take down what works.
+        Some(task) if task.keep || container.state == ContainerState::Running => Purpose::Wanted,
         Some(task) if label(container, labels::SPEC_HASH) == Some(desired::spec_hash(task).as_str()) => Purpose::Wanted,
         Some(_) => Purpose::Unwanted,
+        None if desired.partial => Purpose::Doubtful,
         None => {
             let since = observed.vanished.get(&container.id).copied().unwrap_or(observed.now);
             if observed.now < after(since, VANISHED_GRACE) { Purpose::Doubtful } else { Purpose::Unwanted }
@@ -179,6 +183,7 @@ fn backends(desired: &Desired, observed: &Observed, application: &str) -> Vec<So
         .values()
         .filter(|container| label(container, labels::APPLICATION_UID) == Some(application))
         .filter(|container| purpose(desired, observed, container) != Purpose::Unwanted)
+        .filter(|container| !is_full(desired, observed, container))
         .filter_map(|container| Some((container, address(container)?)))
         .collect();
     let having = |wanted: &dyn Fn(&Container) -> bool| -> Vec<SocketAddr> {
@@ -202,6 +207,13 @@ fn is_sick(desired: &Desired, observed: &Observed, container: &Container) -> boo
     desired.to_run(uid).is_some_and(|task| {
         health.was_ready && !health.ready && health.failures >= task.health.failures.max(1) * RESTART_FACTOR
     })
+}
+
+/// Whether it has written more than its plan's disk holds.
+fn is_full(desired: &Desired, observed: &Observed, container: &Container) -> bool {
+    let uid = label(container, labels::UID).unwrap_or_default();
+    let written = observed.written.get(&container.id).copied().unwrap_or(0);
+    desired.to_run(uid).is_some_and(|task| task.disk_bytes > 0 && written > task.disk_bytes)
 }
 
 /// Whether every running container that should get requests was probed. An agent that has just begun finds containers
@@ -268,13 +280,21 @@ fn instance(desired: &Desired, observed: &Observed, task: &InstanceTask, plan: &
 
 /// There is no container yet.
 fn create(desired: &Desired, observed: &Observed, task: &InstanceTask, history: &History, plan: &mut Plan) {
-    if history.failed.is_some() {
+    if history.failed.is_some() || task.keep {
         return;
     }
     let key = desired::image_key(task);
     let image_subject = Subject::Image(key.clone());
     match observed.images.get(&key) {
         None => plan.add(observed, image_subject, vec![Step::Look { image: key }]),
+        // By the beginning of an id it is another image that was found: the one of this name is not here.
+        Some(ImageState::Here(image)) if task.digest.is_none() && image.is_found_by_id(&task.image) => {
+            if !plan.steps.contains_key(&image_subject) {
+                plan.add(observed, image_subject, vec![Step::Pull { image: key, reference: task.image.clone() }]);
+            }
+        }
+        // `status` says that it is another project's; there is nothing to do about that.
+        Some(ImageState::Here(image)) if !desired::may_run(task, image) => {}
         Some(ImageState::Absent) => {
             let pull = Step::Pull { image: key, reference: task.image.clone() };
             if !plan.steps.contains_key(&image_subject) {
@@ -347,6 +367,14 @@ fn keep_running(
                 );
             }
         }
+        ContainerState::Running if is_full(desired, observed, container) => {
+            // Starting it again would not make its disk any emptier: another one takes its place.
+            if address(container).is_some_and(|address| observed.live.leads_to(address)) {
+                return;
+            }
+            let message = format!("wrote more than the {} bytes of disk that its plan has", task.disk_bytes);
+            plan.add(observed, subject, vec![give_up("DiskFull", message), Step::Stop { container: id() }]);
+        }
         ContainerState::Running if is_sick(desired, observed, container) => {
             // A sick instance is out of the routes; once it really is, it may be stopped.
             if address(container).is_some_and(|address| observed.live.leads_to(address)) {
@@ -418,7 +446,9 @@ fn unassigned(desired: &Desired, observed: &Observed, container: &Container, pla
     }
     if purpose(desired, observed, container) == Purpose::Doubtful {
         let since = observed.vanished.get(&container.id).copied().unwrap_or(observed.now);
-        plan.wake_at(after(since, VANISHED_GRACE));
+        if !desired.partial {
+            plan.wake_at(after(since, VANISHED_GRACE));
+        }
         return;
     }
     let mut steps = end(observed, container, plan);

@@ -4,9 +4,27 @@
 
 use std::path::{Path, PathBuf};
 
-use node_protocol::{Assignment, AssignmentUpdate};
+use node_protocol::{Assignment, Item};
+use serde::Deserialize;
 
 use crate::files;
+
+/// What is known of an assignment that was saved.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Saved {
+    /// What could be read of it.
+    pub(crate) assignment: Assignment,
+    /// Whether something could not.
+    pub(crate) partial: bool,
+}
+
+/// The file, item by item: one that another version of the agent has written costs only itself.
+#[derive(Deserialize)]
+struct Content {
+    revision: u64,
+    #[serde(default)]
+    upserts: Vec<serde_json::Value>,
+}
 
 /// Where the assignment is kept.
 #[derive(Clone, Debug)]
@@ -21,7 +39,7 @@ impl Snapshot {
     }
 
     /// What was saved last; `None` if nothing was, or if it cannot be read: then the gateway sends all of it.
-    pub(crate) fn load(&self) -> Option<Assignment> {
+    pub(crate) fn load(&self) -> Option<Saved> {
         let content = match files::read(&self.path) {
             Ok(content) => content?,
             Err(error) => {
@@ -29,16 +47,23 @@ impl Snapshot {
                 return None;
             }
         };
-        match serde_json::from_slice::<AssignmentUpdate>(&content) {
-            Ok(whole) => {
-                let mut assignment = Assignment::default();
-                assignment.apply(AssignmentUpdate { base: None, ..whole }).then_some(assignment)
-            }
-            Err(error) => {
-                tracing::warn!(%error, "the saved assignment cannot be understood");
-                None
+        let content: Content = serde_json::from_slice(&content)
+            .inspect_err(|error| tracing::warn!(%error, "the saved assignment cannot be understood"))
+            .ok()?;
+        let mut saved =
+            Saved { assignment: Assignment { revision: content.revision, ..Assignment::default() }, partial: false };
+        for item in content.upserts {
+            match serde_json::from_value::<Item>(item) {
+                Ok(item) => {
+                    saved.assignment.items.insert(item.key(), item);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "an item of the saved assignment cannot be understood");
+                    saved.partial = true;
+                }
             }
         }
+        Some(saved)
     }
 
     /// Saves an assignment, and returns when it is on disk.
@@ -65,7 +90,13 @@ mod tests {
         });
         let assignment = Assignment { revision: 7, items: [(route.key(), route)].into() };
         snapshot.save(&assignment).unwrap();
-        assert_eq!(snapshot.load(), Some(assignment));
+        assert_eq!(snapshot.load(), Some(Saved { assignment: assignment.clone(), partial: false }));
+        let path = folder.path().join("assignment.json");
+        let text = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace(r#""upserts":["#, r#""upserts":[{"dance":{"to":"music"}},"#);
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(snapshot.load(), Some(Saved { assignment, partial: true }), "what is unknown costs only itself");
         std::fs::write(folder.path().join("assignment.json"), b"{\"revi").unwrap();
         assert_eq!(snapshot.load(), None);
     }

@@ -70,6 +70,12 @@ fn not_made(observed: &Observed, task: &InstanceTask, seen: &mut InstanceObserva
             seen.reason = Some("ImageNotFound".to_owned());
             seen.message = Some(format!("{}: {message}", task.image));
         }
+        Some(ImageState::Here(image)) if !desired::may_run(task, image) && !image.is_found_by_id(&task.image) => {
+            seen.phase = InstancePhase::Failed;
+            seen.reason = Some("ImageNotFound".to_owned());
+            // Whether it is here at all is nobody else's business.
+            seen.message = Some(format!("{}: there is no such image for this project", task.image));
+        }
         Some(ImageState::Absent) => {
             seen.phase = InstancePhase::Pulling;
             seen.message = Some(format!("fetches {}", task.image));

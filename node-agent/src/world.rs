@@ -114,7 +114,7 @@ impl Observed {
         for container in &containers {
             let id = &container.id;
             let uid = label(container, labels::UID).unwrap_or_default();
-            if desired.instances.contains_key(uid) {
+            if desired.instances.contains_key(uid) || desired.partial {
                 self.vanished.remove(id);
             } else {
                 self.vanished.entry(id.clone()).or_insert(now);
@@ -157,6 +157,7 @@ impl Observed {
         let there = |id: &String| containers.contains_key(id);
         let running = |id: &String| containers.get(id).is_some_and(|one| one.state == ContainerState::Running);
         self.health.retain(|id, _| running(id));
+        self.written.retain(|id, _| running(id));
         self.vanished.retain(|id, _| there(id));
         self.stopping.retain(|id, _| there(id));
         self.draining.retain(|id, _| there(id));

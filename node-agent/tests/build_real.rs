@@ -15,7 +15,7 @@ use crds::application::BuildArg;
 use crds::build::BuildPhase;
 use node_agent::build::{BuildSettings, Builds};
 use node_agent::docker::Docker;
-use node_agent::machine::{Builder as _, Containers as _, LogSink};
+use node_agent::machine::{Builder as _, Containers as _, Image, LogSink};
 use node_protocol::{BuildObservation, BuildTask};
 use tokio::time::timeout;
 
@@ -40,10 +40,15 @@ impl Bench {
     }
 
     fn builds(&self) -> Builds<Docker> {
+        self.builds_with(|_| ())
+    }
+
+    fn builds_with(&self, change: impl FnOnce(&mut BuildSettings)) -> Builds<Docker> {
         let mut settings = BuildSettings::new(self.folder.path().to_owned());
         settings.source_networks = vec![self.git.address.into()];
         let system = PathBuf::from("/etc/ssl/certs/ca-certificates.crt");
         settings.extra_ca_file = Some(system).filter(|file| file.is_file());
+        change(&mut settings);
         Builds::new(Arc::clone(&self.docker), settings).unwrap()
     }
 
@@ -417,11 +422,70 @@ async fn a_hostile_repository_reaches_nothing() {
         ("insecure", "FROM berth/debian:12\nRUN --security=insecure id\n"),
         ("host", "FROM berth/debian:12\nRUN --network=host id\n"),
         ("add", "FROM berth/debian:12\nADD http://169.254.169.254/latest/ /x\n"),
+        ("quoted", "FROM berth/debian:12\nADD 'http://169.254.169.254/latest/' /x\n"),
+        ("escaped", "FROM berth/debian:12\nADD h\\ttp://169.254.169.254/latest/ /x\n"),
+        ("json", "FROM berth/debian:12\nADD [\"\\u0068ttp://169.254.169.254/latest/\", \"/x\"]\n"),
     ] {
         let url = bench.git.repository(name, &[("Dockerfile", text)]);
         let failure = bench.build(&builds, &task(name, &url)).await.0.failure.unwrap();
         assert_eq!(failure.reason, "DockerfileRefused", "{failure:?}");
     }
+    bench.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_made_cannot_be_built_from() {
+    let bench = Bench::new().await;
+    let builds = bench.builds();
+    let docker = |args: &[&str]| {
+        let output = std::process::Command::new("docker").env("DOCKER_HOST", &bench.docker_host).args(args).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "docker {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    let secret = format!("FROM berth/debian:12\nRUN echo {} > /secret\nRUN exit 7\n", bench.node);
+    let url = bench.git.repository("failed", &[("Dockerfile", &secret)]);
+    let theirs = task("failed", &url);
+    let (ended, log) = bench.build(&builds, &theirs).await;
+    assert_eq!(ended.phase, BuildPhase::Failed, "{log}");
+    let cache = format!("{}/{}", theirs.namespace, theirs.application);
+    let of_this = |image: &Image| image.labels.get("dev.berth.cache") == Some(&cache);
+    // What a failed build left has no name; give it one, and one to an image with instructions for whoever builds from it.
+    let left: Vec<Image> = bench.docker.unfinished_images().await.unwrap().into_iter().filter(of_this).collect();
+    let newest = left.iter().max_by_key(|image| image.created).expect("the layers of a failed build stay");
+    let (named, triggering) = (format!("left-{}:1", bench.node), format!("triggers-{}:1", bench.node));
+    docker(&["tag", &newest.id, &named]);
+    let container = docker(&["create", "berth/debian:12", "true"]);
+    docker(&["commit", "--change", "ONBUILD ADD http://169.254.169.254/ /x", &container, &triggering]);
+    docker(&["rm", &container]);
+    let hex = newest.id.trim_start_matches("sha256:");
+    for (name, text) in [
+        ("named", format!("FROM {named}\nCMD [\"x\"]\n")),
+        ("carried", format!("FROM berth/debian:12\nCOPY --from={named} /secret /\nCMD [\"x\"]\n")),
+        ("begin", format!("FROM {}\nCMD [\"x\"]\n", &hex[..5])),
+        ("trigger", format!("FROM {triggering}\nCMD [\"x\"]\n")),
+    ] {
+        let url = bench.git.repository(name, &[("Dockerfile", &text)]);
+        let another = BuildTask { namespace: "another".to_owned(), ..task(name, &url) };
+        let failure = bench.build(&builds, &another).await.0.failure.unwrap();
+        assert_eq!(failure.reason, "DockerfileRefused", "{name}: {failure:?}");
+    }
+    for image in [named, triggering].iter().chain(left.iter().map(|image| &image.id)) {
+        drop(bench.docker.remove_image(image).await);
+    }
+    let after = bench.docker.unfinished_images().await.unwrap();
+    assert!(!after.iter().any(|image| image.id == newest.id), "what a failed build left can be removed");
+    bench.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_ends_when_the_disk_is_nearly_full() {
+    let bench = Bench::new().await;
+    let builds = bench.builds_with(|settings| settings.free_bytes_min = u64::MAX);
+    let url = bench.git.repository("full", &[("Dockerfile", "FROM berth/debian:12\nRUN sleep 600\n")]);
+    let (ended, log) = bench.build(&builds, &task("full", &url)).await;
+    let failure = ended.failure.unwrap();
+    assert!(failure.message.contains("too little room"), "{failure:?} {log}");
     bench.tidy().await;
 }
 

@@ -71,6 +71,32 @@ pub struct AssignmentUpdate {
     /// Items that are to go.
     #[serde(default)]
     pub removals: Vec<ItemKey>,
+    /// Whether the rest follows, each piece building on this revision: nothing is done before all of it is there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+impl AssignmentUpdate {
+    /// Cuts it into pieces whose items take about so many bytes at most, or one item each. Taken in one after the other,
+    /// they come to the same.
+    #[must_use]
+    pub fn pieces(self, bytes_max: usize) -> Vec<Self> {
+        let (revision, mut base, mut bytes) = (self.revision, self.base, 0);
+        let mut pieces = Vec::new();
+        let mut upserts = Vec::new();
+        for item in self.upserts {
+            let size = serde_json::to_vec(&item).map_or(0, |json| json.len());
+            if bytes + size > bytes_max && !upserts.is_empty() {
+                let full = std::mem::take(&mut upserts);
+                pieces.push(Self { revision, base, upserts: full, removals: Vec::new(), more: true });
+                (base, bytes) = (Some(revision), 0);
+            }
+            bytes += size;
+            upserts.push(item);
+        }
+        pieces.push(Self { revision, base, upserts, removals: self.removals, more: self.more });
+        pieces
+    }
 }
 
 impl Assignment {
@@ -91,6 +117,7 @@ impl Assignment {
             base: Some(before.revision),
             upserts: upserts.collect(),
             removals: removals.collect(),
+            more: false,
         }
     }
 
@@ -101,6 +128,7 @@ impl Assignment {
             base: None,
             upserts: self.items.values().cloned().collect(),
             removals: Vec::new(),
+            more: false,
         }
     }
 
@@ -175,6 +203,9 @@ pub struct InstanceTask {
     pub health: HealthProbe,
     /// How long requests in flight may take after it gets no new ones, in milliseconds.
     pub drain_milliseconds: u64,
+    /// Whether its values cannot be told just now: a container that is there is kept as it is, and none is made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep: bool,
 }
 
 /// An environment variable with its value.
@@ -367,6 +398,25 @@ mod tests {
         let mut node = before.clone();
         assert!(node.apply(serde_json::from_str(&json).unwrap()));
         assert_eq!((&node, node.digest()), (&after, after.digest()));
+    }
+
+    #[test]
+    fn pieces_come_to_the_same_and_are_small() {
+        let routes: Vec<Item> = (0..40).map(|number| route(&number.to_string(), "x.example.com")).collect();
+        let (before, after) = (assignment(3, &routes[..9]), assignment(4, &routes[5..]));
+        let size = serde_json::to_vec(&routes[20]).unwrap().len();
+        for update in [after.whole(), after.since(&before)] {
+            let pieces = update.clone().pieces(4 * size);
+            assert!(pieces.len() > 7, "{}", pieces.len());
+            assert!(pieces.iter().all(|piece| serde_json::to_vec(piece).unwrap().len() < 4 * size + 300));
+            let mores: Vec<bool> = pieces.iter().map(|piece| piece.more).collect();
+            assert_eq!(mores.iter().rposition(|more| *more), Some(pieces.len() - 2), "only the last one ends it");
+            let mut node = before.clone();
+            assert!(pieces.into_iter().all(|piece| node.apply(piece)));
+            assert_eq!(node, after);
+            assert_eq!(update.clone().pieces(1 << 20), std::slice::from_ref(&update));
+            assert_eq!(update.clone().pieces(1).len(), update.upserts.len(), "an item is not cut");
+        }
     }
 
     #[test]

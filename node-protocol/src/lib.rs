@@ -29,6 +29,8 @@ use serde::{Deserialize, Serialize};
 pub const PROTOCOL_VERSION: u32 = 1;
 /// The largest frame either side accepts. An assignment of 1,000 instances is about 2 MiB.
 pub const FRAME_BYTES_MAX: usize = 8 << 20;
+/// What the items of one update take at most; larger ones go in pieces. An item that is larger is not sent at all.
+pub const ITEM_BYTES_MAX: usize = FRAME_BYTES_MAX / 2;
 /// Time between two heartbeats.
 pub const HEARTBEAT_SECONDS: u64 = 30;
 /// Without a heartbeat for this long a node counts as offline: three missed ones and the time of a reconnect.
@@ -50,6 +52,8 @@ pub enum Down {
     },
     /// Open a WebSocket for a stream.
     OpenStream(OpenStream),
+    /// Tell everything that is observed anew: what was told before may have been overtaken.
+    Observe,
     /// Sent instead of an answer to a message that this side does not know.
     #[serde(rename_all = "camelCase")]
     Unknown {

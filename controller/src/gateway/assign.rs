@@ -9,16 +9,23 @@ use crds::{Application, Build, CANCEL_ANNOTATION, Instance, Runtime};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use node_protocol::{
-    BuildTask, EnvValue, GitAccess, HealthProbe, ImageTask, InstanceTask, Item, ItemKey, RouteTask, RunState,
-    RuntimeChoice,
+    BuildTask, EnvValue, GitAccess, HealthProbe, ITEM_BYTES_MAX, ImageTask, InstanceTask, Item, ItemKey, RouteTask,
+    RunState, RuntimeChoice,
 };
 
 use super::index::{Index, uid};
+use crate::credentials::Credentials;
 
 /// A build that gets less than a processor and a gibibyte takes minutes over what takes seconds, whatever the plan of
 /// the application that is built.
 const BUILD_CPU_MILLIS_MIN: u64 = 1_000;
 const BUILD_MEMORY_BYTES_MIN: u64 = 1 << 30;
+
+/// The longest value of a variable, in a Secret as in an Application.
+const VALUE_BYTES_MAX: usize = crds::env::VALUE_BYTES_MAX;
+/// The longest environment of an instance, names and values: Linux starts no program with more than 2 MiB, and the
+/// assignment holds one for each of a node's hundreds of instances.
+const ENVIRONMENT_BYTES_MAX: usize = 512 << 10;
 
 /// What a node is to run, and what it cannot be told to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,7 +37,7 @@ pub struct Assigned {
 }
 
 /// Something that was placed on the node and cannot be assigned as it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Withheld {
     /// The item that there would be.
     pub key: ItemKey,
@@ -38,25 +45,34 @@ pub struct Withheld {
     pub reason: &'static str,
     /// The same for a person.
     pub message: String,
+    /// What is told instead of an instance that has a container: that this one is kept as it is. A server that has just
+    /// been started does not know the values it was started with, and that is no reason to take it down.
+    pub keep: Option<Box<InstanceTask>>,
 }
 
 /// What the node of this name is to run.
 pub fn assignment(node: &str, index: &Index) -> Assigned {
     let mut assigned = Assigned::default();
-    let mut add = |key: ItemKey, item: Result<Item, Refusal>| match item {
-        Ok(item) => {
-            assigned.items.insert(key, item);
+    let mut add = |item: Item, refusal: Option<Refusal>, keep: Option<Box<InstanceTask>>| match refusal {
+        None => {
+            assigned.items.insert(item.key(), item);
         }
-        Err(refusal) => assigned.withheld.push(Withheld { key, reason: refusal.0, message: refusal.1 }),
+        Some(Refusal(reason, message)) => {
+            assigned.withheld.push(Withheld { key: item.key(), reason, message, keep });
+        }
     };
     for instance in index.instances_on(node) {
         let namespace = instance.namespace().unwrap_or_default();
         let application = index.applications.get(&(namespace.clone(), instance.spec.application.clone()));
-        let item = instance_task(instance, application.map(AsRef::as_ref), index).map(Item::Instance);
-        add(ItemKey::Instance(uid(&**instance)), item);
+        let (task, refusal) = instance_task(instance, application.map(AsRef::as_ref), index);
+        // What is to end needs no values, and must end even when they are gone.
+        let refusal = refusal.filter(|_| task.state == RunState::Run);
+        let made = instance.status.as_ref().is_some_and(|status| status.container_id.is_some());
+        let keep =
+            (made && refusal.is_some()).then(|| Box::new(InstanceTask { keep: true, env: Vec::new(), ..task.clone() }));
+        add(Item::Instance(task), refusal, keep);
         if let Some(application) = application {
-            let route = route_task(application, index);
-            add(ItemKey::Route(route.application_uid.clone()), Ok(Item::Route(route)));
+            add(Item::Route(route_task(application, index)), None, None);
         }
     }
     for build in index.builds_on(node) {
@@ -64,12 +80,13 @@ pub fn assignment(node: &str, index: &Index) -> Assigned {
         if phase == BuildPhase::Succeeded {
             // As long as there is the Build, something may need its image: Builds go with the Releases they made.
             let build_uid = uid(&**build);
-            add(ItemKey::Image(build_uid.clone()), Ok(Item::Image(ImageTask { build_uid })));
+            add(Item::Image(ImageTask { build_uid }), None, None);
         }
         if phase.is_final() {
             continue;
         }
-        add(ItemKey::Build(uid(&**build)), build_task(build, index).map(Item::Build));
+        let (task, refusal) = build_task(build, index);
+        add(Item::Build(task), refusal, None);
     }
     assigned
 }
@@ -83,28 +100,31 @@ pub fn build_image(namespace: &str, name: &str) -> String {
 /// A reason and a message.
 struct Refusal(&'static str, String);
 
+/// An instance as it is told, and why it must not be, if so.
 fn instance_task(
     instance: &Instance,
     application: Option<&Application>,
     index: &Index,
-) -> Result<InstanceTask, Refusal> {
+) -> (InstanceTask, Option<Refusal>) {
     let template = &instance.spec.template;
     let namespace = instance.namespace().unwrap_or_default();
     let state = if instance.metadata.deletion_timestamp.is_some() { RunState::Stop } else { RunState::Run };
-    // What is to end needs no values, and must end even when they are gone.
-    let needed = |refusal: Refusal| if state == RunState::Run { Err(refusal) } else { Ok(()) };
-    let env = environment(&template.env, &namespace, index).or_else(|refusal| needed(refusal).map(|()| Vec::new()))?;
+    let (env, mut refusal) = match environment(&template.env, &namespace, index) {
+        Ok(env) => (env, None),
+        Err(refusal) => (Vec::new(), Some(refusal)),
+    };
     let command = template.command.as_deref().and_then(command::argv);
     if template.command.is_some() && command.is_none() {
         let message = "the start command is not one line with its quotes closed".to_owned();
-        needed(Refusal("InvalidCommand", message))?;
+        refusal = refusal.or(Some(Refusal("InvalidCommand", message)));
     }
     let (cpu, memory, disk) = (template.cpu.millis(), template.memory.units(), template.disk.units());
     if cpu.is_err() || memory.is_err() || disk.is_err() {
-        needed(Refusal("InvalidQuantity", "cpu, memory or disk is no quantity that can be counted".to_owned()))?;
+        let message = "cpu, memory or disk is no quantity that can be counted".to_owned();
+        refusal = refusal.or(Some(Refusal("InvalidQuantity", message)));
     }
     let health = &template.health;
-    Ok(InstanceTask {
+    let task = InstanceTask {
         uid: uid(instance),
         name: instance.name_any(),
         application: instance.spec.application.clone(),
@@ -127,13 +147,16 @@ fn instance_task(
             grace_milliseconds: milliseconds(health.grace),
         },
         drain_milliseconds: milliseconds(template.drain),
+        keep: false,
         namespace,
-    })
+    };
+    (task, refusal)
 }
 
 /// The variables with their values. A Secret is only ever looked for in the namespace of who asks.
 fn environment(variables: &[EnvVar], namespace: &str, index: &Index) -> Result<Vec<EnvValue>, Refusal> {
     let mut values = Vec::with_capacity(variables.len());
+    let mut bytes = 0;
     for variable in variables {
         let value = match (&variable.value, &variable.value_from) {
             (_, Some(source)) => {
@@ -150,6 +173,16 @@ fn environment(variables: &[EnvVar], namespace: &str, index: &Index) -> Result<V
             (Some(value), None) => value.clone(),
             (None, None) => String::new(),
         };
+        bytes += variable.name.len() + value.len();
+        // Before it is kept: the same large value may be named hundreds of times.
+        if value.len() > VALUE_BYTES_MAX || bytes > ENVIRONMENT_BYTES_MAX {
+            let (one, all) = (VALUE_BYTES_MAX >> 10, ENVIRONMENT_BYTES_MAX >> 10);
+            let message = format!(
+                "the variable {} is too large: a value may have {one} KiB, all names and values together {all} KiB",
+                variable.name
+            );
+            return Err(Refusal("EnvironmentTooLarge", message));
+        }
         values.push(EnvValue { name: variable.name.clone(), value });
     }
     Ok(values)
@@ -161,22 +194,21 @@ fn secret_text(secret: &Secret, key: &str) -> Option<String> {
     String::from_utf8(bytes.0.clone()).ok().filter(|text| !text.contains('\0'))
 }
 
-fn build_task(build: &Build, index: &Index) -> Result<BuildTask, Refusal> {
+/// A build as it is told, and why it must not be, if so.
+fn build_task(build: &Build, index: &Index) -> (BuildTask, Option<Refusal>) {
     let namespace = build.namespace().unwrap_or_default();
     let name = build.name_any();
     let application = index.applications.get(&(namespace.clone(), build.spec.application.clone()));
     let cancel = build.metadata.deletion_timestamp.is_some()
         || build.annotations().get(CANCEL_ANNOTATION).is_some_and(|value| value == "true");
-    let git = match git_access(build, &namespace, index) {
-        Ok(git) => git,
-        // What is to end needs to sign in nowhere.
-        Err(_) if cancel => plain_access(build),
-        Err(refusal) => return Err(refusal),
+    let (git, mut refusal) = match git_access(build, &namespace, index) {
+        Ok(git) => (git, None),
+        Err(refusal) => (plain_access(build), Some(refusal)),
     };
     let plan = application.and_then(|application| index.plans.get(&application.spec.plan));
     let cpu = plan.and_then(|plan| plan.spec.cpu.millis().ok()).unwrap_or_default();
     let memory = plan.and_then(|plan| plan.spec.memory.units().ok()).unwrap_or_default();
-    Ok(BuildTask {
+    let task = BuildTask {
         uid: uid(build),
         application: build.spec.application.clone(),
         cancel,
@@ -192,7 +224,14 @@ fn build_task(build: &Build, index: &Index) -> Result<BuildTask, Refusal> {
         timeout_milliseconds: milliseconds(build.spec.options.timeout),
         namespace,
         name,
-    })
+    };
+    let bytes = serde_json::to_vec(&task).map_or(0, |json| json.len());
+    if bytes > ITEM_BYTES_MAX {
+        let message = format!("the build's arguments take {bytes} bytes, and {ITEM_BYTES_MAX} may be sent to a node");
+        refusal = refusal.or(Some(Refusal("TooLarge", message)));
+    }
+    // What is to end needs to sign in nowhere.
+    (task, refusal.filter(|_| !cancel))
 }
 
 /// The chosen runtime, or all that new applications may use. A named one is used even when it is no longer on offer:
@@ -237,13 +276,8 @@ fn git_access(build: &Build, namespace: &str, index: &Index) -> Result<GitAccess
         .secrets
         .get(&(namespace.to_owned(), name.clone()))
         .ok_or_else(|| Refusal("SecretNotFound", format!("there is no Secret {name:?} in {namespace}")))?;
-    let access = GitAccess {
-        username: secret_text(secret, "username"),
-        password: secret_text(secret, "password").or_else(|| secret_text(secret, "token")),
-        ssh_private_key: secret_text(secret, "ssh-privatekey"),
-        known_hosts: secret_text(secret, "known_hosts"),
-        ..plain
-    };
+    let Credentials { username, password, ssh_private_key, known_hosts } = Credentials::of(secret);
+    let access = GitAccess { username, password, ssh_private_key, known_hosts, ..plain };
     if access.password.is_none() && access.ssh_private_key.is_none() {
         let message = format!("the Secret {name:?} has neither password nor ssh-privatekey");
         return Err(Refusal("SecretKeyNotFound", message));

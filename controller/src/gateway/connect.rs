@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http::HeaderMap;
-use node_protocol::{AssignmentUpdate, Down, FRAME_BYTES_MAX, Hello, Up};
+use node_protocol::{AssignmentUpdate, Down, FRAME_BYTES_MAX, Hello, ITEM_BYTES_MAX, Up};
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
@@ -228,7 +228,10 @@ impl Speaker<'_> {
         self.gateway.tell_withheld(self.peer, assigned, link.told());
         let Some(update) = update else { return Ok(()) };
         self.gateway.metrics().pushed(update.base.is_none());
-        self.send(&Down::Assignment(update)).await
+        for piece in update.pieces(ITEM_BYTES_MAX) {
+            self.send(&Down::Assignment(piece)).await?;
+        }
+        Ok(())
     }
 
     async fn send(&mut self, message: &Down) -> Result<(), End> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crds::{Build, Node};
+use crds::instance::InstancePhase;
+use crds::{Build, Instance, Node};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use node_protocol::{Down, Heartbeat, Observation, RouteObservation, Up};
@@ -31,7 +32,7 @@ impl Gateway {
             }
             Up::Heartbeat(beat) => {
                 self.beat(peer, &beat);
-                None
+                self.lacks_word(peer).then_some(Down::Observe)
             }
             Up::BuildLog { build, offset, text } => self.keep_log(peer, build, offset, &text).await,
             Up::Unknown { message } => {
@@ -103,6 +104,14 @@ impl Gateway {
                 peer.writer().add(Subject::Application(Key::of(&*application)), &uid, fields);
             }
         }
+    }
+
+    /// Whether something that a node has said was overwritten because it was silent: an agent says nothing twice by itself.
+    fn lacks_word(&self, peer: &Peer) -> bool {
+        let unknown = |instance: &Arc<Instance>| {
+            instance.status.as_ref().is_some_and(|status| status.phase == InstancePhase::Unknown)
+        };
+        self.hub().world.instances.on_node(peer.name()).iter().any(unknown)
     }
 
     fn beat(&self, peer: &Peer, beat: &Heartbeat) {

@@ -2,7 +2,9 @@
 //!
 //! The WebSocket and the poll use this same file, so that neither can answer what the other would not.
 
-use node_protocol::{Assignment, AssignmentUpdate, Hello, Item, RunState};
+use std::collections::BTreeMap;
+
+use node_protocol::{Assignment, AssignmentUpdate, Hello, Item, ItemKey, RunState};
 
 use super::assign::Assigned;
 
@@ -51,21 +53,21 @@ impl Link {
 /// The items to tell, given what was told before.
 ///
 /// An instance never changes: one that runs keeps the values it was started with when its Secret changes or goes,
-/// because the change is another release's, and taking the values away would take down what works.
-fn carried(assigned: &Assigned, last: Option<&Assignment>) -> std::collections::BTreeMap<node_protocol::ItemKey, Item> {
+/// because the change is another release's, and taking the values away would take down what works. Where nothing is
+/// remembered of it, the agent is told to keep it as it is.
+fn carried(assigned: &Assigned, last: Option<&Assignment>) -> BTreeMap<ItemKey, Item> {
     let mut items = assigned.items.clone();
-    let Some(last) = last else {
-        return items;
+    let told = |key: &ItemKey| match last.and_then(|last| last.items.get(key)) {
+        Some(Item::Instance(before)) if before.state == RunState::Run && !before.keep => Some(before),
+        _ => None,
     };
     for withheld in &assigned.withheld {
-        if let Some(item @ Item::Instance(_)) = last.items.get(&withheld.key) {
-            items.insert(withheld.key.clone(), item.clone());
+        if let Some(task) = told(&withheld.key).or(withheld.keep.as_deref()) {
+            items.insert(withheld.key.clone(), Item::Instance(task.clone()));
         }
     }
     for (key, item) in &mut items {
-        if let (Item::Instance(task), Some(Item::Instance(before))) = (item, last.items.get(key))
-            && before.state == RunState::Run
-        {
+        if let (Item::Instance(task), Some(before)) = (item, told(key)) {
             task.env.clone_from(&before.env);
         }
     }

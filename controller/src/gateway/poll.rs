@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use http::HeaderMap;
-use node_protocol::{Down, Hello, PollAnswer};
+use node_protocol::{Down, Hello, ITEM_BYTES_MAX, PollAnswer};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -57,7 +57,8 @@ pub(super) async fn assignment(
     }
     peer.remember(link.told());
     gateway.tell_withheld(&peer, &assigned, link.told());
-    let messages = update.into_iter().map(Down::Assignment).collect();
+    let pieces = update.into_iter().flat_map(|update| update.pieces(ITEM_BYTES_MAX));
+    let messages = pieces.map(Down::Assignment).collect();
     Ok(Json(PollAnswer { messages }))
 }
 

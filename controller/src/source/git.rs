@@ -15,32 +15,34 @@ use tokio::io::{AsyncReadExt, BufReader};
 use tokio::process::Command;
 use url::{Host, Url};
 
-use super::address;
+use crds::address::may_be_asked;
+
+use crate::credentials::Credentials;
 
 /// A forge answers within a second or two; whoever takes longer is asked again later.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a host may take to accept a connection: three times what the far side of the world needs with a packet lost.
+const CONNECT_WITHIN: Duration = Duration::from_secs(4);
+/// Addresses of a host that are tried.
+const ADDRESSES_MAX: usize = 3;
 /// One line is expected. A repository cannot make us read on.
 const OUTPUT_BYTES_MAX: u64 = 64 << 10;
 /// What of Git's complaints is kept.
 const ERROR_BYTES_MAX: u64 = 8 << 10;
 
-/// What signs in to a repository: the keys of the Secret that [`crds::git::GitCredentials`] names.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Access {
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) ssh_private_key: Option<String>,
-    pub(super) known_hosts: Option<String>,
-}
-
 /// The commit that a branch points to, or a sentence on why it cannot be told.
-pub(super) async fn look_up(url: &str, branch: &str, access: &Access, allowed: &[IpNet]) -> Result<String, String> {
+pub(super) async fn look_up(
+    url: &str,
+    branch: &str,
+    access: &Credentials,
+    allowed: &[IpNet],
+) -> Result<String, String> {
     tokio::time::timeout(TIMEOUT, ask(url, branch, access, allowed))
         .await
         .unwrap_or_else(|_elapsed| Err(format!("the repository did not answer within {} s", TIMEOUT.as_secs())))
 }
 
-async fn ask(url: &str, branch: &str, access: &Access, allowed: &[IpNet]) -> Result<String, String> {
+async fn ask(url: &str, branch: &str, access: &Credentials, allowed: &[IpNet]) -> Result<String, String> {
     let parsed = Url::parse(url).map_err(|error| format!("the address cannot be read: {error}"))?;
     let home = TempDir::new().map_err(|error| format!("no folder for the look-up could be made: {error}"))?;
     let peer = resolve(&parsed, allowed).await?;
@@ -121,13 +123,19 @@ async fn resolve(url: &Url, allowed: &[IpNet]) -> Result<SocketAddr, String> {
     };
     let host = url.host_str().unwrap_or_default();
     // All of them: one that is refused beside one that is not is an attempt to get past this.
-    match addresses.iter().find(|peer| !address::is_allowed(peer.ip(), allowed)) {
-        Some(_) => Err(format!("the host {host} is not on the public internet, where sources must be")),
-        None => addresses.first().copied().ok_or_else(|| format!("the host {host} was not found")),
+    if addresses.iter().any(|peer| !may_be_asked(peer.ip(), allowed)) {
+        return Err(format!("the host {host} is not on the public internet, where sources must be"));
     }
+    // Git waits for a host that takes no connections until its time is over, and others wait for this place.
+    for peer in addresses.iter().take(ADDRESSES_MAX) {
+        if let Ok(Ok(_)) = tokio::time::timeout(CONNECT_WITHIN, tokio::net::TcpStream::connect(peer)).await {
+            return Ok(*peer);
+        }
+    }
+    Err(format!("the host {host} does not answer on port {port}"))
 }
 
-fn https(git: &mut Command, url: &Url, peer: SocketAddr, access: &Access) {
+fn https(git: &mut Command, url: &Url, peer: SocketAddr, access: &Credentials) {
     if let Some(Host::Domain(host)) = url.host() {
         let address = match peer.ip() {
             IpAddr::V4(ip) => ip.to_string(),
@@ -145,7 +153,13 @@ fn https(git: &mut Command, url: &Url, peer: SocketAddr, access: &Access) {
         .env("GIT_CONFIG_VALUE_0", format!("Authorization: Basic {value}"));
 }
 
-async fn ssh(git: &mut Command, url: &Url, peer: SocketAddr, access: &Access, home: &TempDir) -> Result<(), String> {
+async fn ssh(
+    git: &mut Command,
+    url: &Url,
+    peer: SocketAddr,
+    access: &Credentials,
+    home: &TempDir,
+) -> Result<(), String> {
     let (Some(key), Some(hosts)) = (&access.ssh_private_key, &access.known_hosts) else {
         return Err("an ssh address needs a Secret with ssh-privatekey and known_hosts, named in \
                     spec.source.git.credentials"
@@ -247,7 +261,7 @@ mod tests {
     async fn a_branch_is_looked_up_by_its_whole_name() {
         let forge = forge().await;
         let url = format!("{forge}/public.git");
-        let none = Access::default();
+        let none = Credentials::default();
         assert_eq!(look_up(&url, "main", &none, &local()).await, Ok("1".repeat(40)));
         let named = url.replace("127.0.0.1", "localhost");
         assert_eq!(look_up(&named, "main", &none, &local()).await, Ok("1".repeat(40)));
@@ -261,19 +275,23 @@ mod tests {
     #[tokio::test]
     async fn passwords_sign_in_and_their_lack_is_explained() {
         let url = format!("{}/private.git", forge().await);
-        let access =
-            Access { username: Some("ada".to_owned()), password: Some("secret".to_owned()), ..Access::default() };
+        let access = Credentials {
+            username: Some("ada".to_owned()),
+            password: Some("secret".to_owned()),
+            ..Credentials::default()
+        };
         assert_eq!(look_up(&url, "main", &access, &local()).await, Ok("3".repeat(40)));
-        let error = look_up(&url, "main", &Access::default(), &local()).await.unwrap_err();
+        let error = look_up(&url, "main", &Credentials::default(), &local()).await.unwrap_err();
         assert!(error.starts_with("the repository is private or does not exist"), "{error}");
     }
 
     #[tokio::test]
     async fn private_networks_are_not_asked() {
         let url = format!("{}/public.git", forge().await);
-        let error = look_up(&url, "main", &Access::default(), &[]).await.unwrap_err();
+        let error = look_up(&url, "main", &Credentials::default(), &[]).await.unwrap_err();
         assert_eq!(error, "the host 127.0.0.1 is not on the public internet, where sources must be");
-        let error = look_up("ssh://git@127.0.0.1/a.git", "main", &Access::default(), &local()).await.unwrap_err();
+        let ssh = url.replace("http://", "ssh://git@");
+        let error = look_up(&ssh, "main", &Credentials::default(), &local()).await.unwrap_err();
         assert!(error.starts_with("an ssh address needs a Secret"), "{error}");
     }
 }

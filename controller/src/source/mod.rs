@@ -1,6 +1,5 @@
 //! Watches the branches that applications are deployed from, and reports what they point to in `status.source`.
 
-mod address;
 mod git;
 mod watch;
 
@@ -10,15 +9,14 @@ use std::time::Duration;
 
 use crds::Application;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::git::Access;
 use self::watch::{Branch, Watches};
+use crate::credentials::Credentials;
 use crate::error::Error;
 use crate::execute;
 use crate::hub::Hub;
@@ -103,29 +101,16 @@ fn branch(application: &Application) -> Option<Branch> {
         return None;
     }
     let namespace = Key::of(application).namespace;
-    let secret = git.credentials.as_ref().map(|credentials| Key::new(namespace, &credentials.secret_name));
-    Some(Branch { url: git.url.clone(), name: git.branch.clone(), secret })
+    let secret = git.credentials.as_ref().map(|credentials| credentials.secret_name.clone());
+    Some(Branch { namespace, url: git.url.clone(), name: git.branch.clone(), secret })
 }
 
-fn access(world: &World, branch: &Branch) -> Result<Access, String> {
-    let Some(key) = &branch.secret else { return Ok(Access::default()) };
-    let Some(secret) = world.secrets.get(key) else {
-        return Err(format!("there is no Secret {}, which spec.source.git.credentials names", key.name));
+fn access(world: &World, branch: &Branch) -> Result<Credentials, String> {
+    let Some(name) = &branch.secret else { return Ok(Credentials::default()) };
+    let Some(secret) = world.secrets.get(&Key::new(&*branch.namespace, &**name)) else {
+        return Err(format!("there is no Secret {name}, which spec.source.git.credentials names"));
     };
-    let value = |name: &str| text(&secret, name);
-    Ok(Access {
-        username: value("username"),
-        password: value("password").or_else(|| value("token")),
-        ssh_private_key: value("ssh-privatekey"),
-        known_hosts: value("known_hosts"),
-    })
-}
-
-fn text(secret: &Secret, key: &str) -> Option<String> {
-    let bytes = &secret.data.as_ref()?.get(key)?.0;
-    // A line end that an editor put there is no part of a password.
-    let text = String::from_utf8(bytes.clone()).ok()?;
-    Some(text.trim_end_matches(['\n', '\r']).to_owned()).filter(|text| !text.is_empty())
+    Ok(Credentials::of(&secret))
 }
 
 /// Writes an answer to every application that is deployed from the branch, where it is news.

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::world::Key;
-
 /// Time between two looks at a branch: short enough to be taken for a push, and 120 requests an hour to its forge.
 const EVERY: Duration = Duration::from_secs(30);
 /// The first pause after a failure; it doubles.
@@ -14,13 +12,17 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause after failures: whoever repairs a repository or a Secret waits no longer.
 const PAUSE_MAX: Duration = Duration::from_mins(2);
 
-/// A branch, and the Secret that signs in to its repository. Applications with the same are served by one look.
+/// A project's branch, and the Secret that signs in to its repository. Applications with the same are served by one look.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Branch {
+    pub(super) namespace: String,
     pub(super) url: String,
     pub(super) name: String,
-    pub(super) secret: Option<Key>,
+    pub(super) secret: Option<String>,
 }
+
+/// Looks of one project at the same time: half of all, so that a repository that does not answer holds up its owner.
+const OF_ONE_PROJECT_MAX: usize = super::LOOK_UPS_MAX / 2;
 
 /// All branches that are watched. There are no more than applications.
 #[derive(Default)]
@@ -53,10 +55,19 @@ impl Watches {
         }
     }
 
-    /// A branch whose time has come. It is not given out again before [`Watches::answered`].
+    /// A branch whose time has come, of a project with the fewest under way. It is not given out again before
+    /// [`Watches::answered`].
     pub(super) fn take_due(&mut self, now: Instant) -> Option<Branch> {
-        let due = self.0.iter_mut().filter(|(_, watch)| !watch.asked && watch.next <= now);
-        let (branch, watch) = due.min_by_key(|(_, watch)| watch.next)?;
+        let mut under_way: BTreeMap<String, usize> = BTreeMap::new();
+        for branch in self.0.iter().filter(|(_, watch)| watch.asked).map(|(branch, _)| branch) {
+            *under_way.entry(branch.namespace.clone()).or_default() += 1;
+        }
+        let of = |branch: &Branch| under_way.get(&branch.namespace).copied().unwrap_or(0);
+        let due = self
+            .0
+            .iter_mut()
+            .filter(|(branch, watch)| !watch.asked && watch.next <= now && of(branch) < OF_ONE_PROJECT_MAX);
+        let (branch, watch) = due.min_by_key(|(branch, watch)| (of(branch), watch.next))?;
         watch.asked = true;
         // What asks for it from now on may have come too late for this look.
         watch.next = now + EVERY + jitter(branch);
@@ -91,7 +102,8 @@ mod tests {
     use super::*;
 
     fn branch(name: &str) -> Branch {
-        Branch { url: "https://git.example.com/a.git".to_owned(), name: name.to_owned(), secret: None }
+        let url = "https://git.example.com/a.git".to_owned();
+        Branch { namespace: "acme".to_owned(), url, name: name.to_owned(), secret: None }
     }
 
     fn wishes(list: &[(&str, &str)]) -> BTreeMap<Branch, Vec<String>> {
@@ -115,6 +127,20 @@ mod tests {
         watches.follow(&wishes(&[]), after(64));
         watches.answered(&branch("main"), true, after(65));
         assert_eq!(watches.take_due(after(600)), None, "nobody wants it any more");
+    }
+
+    #[test]
+    fn a_project_whose_repositories_do_not_answer_leaves_room_for_others() {
+        let mut watches = Watches::default();
+        let start = Instant::now();
+        let mut all = wishes(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]);
+        all.insert(Branch { namespace: "other".to_owned(), ..branch("z") }, vec!["1".to_owned()]);
+        watches.follow(&all, start);
+        let taken: Vec<Branch> = std::iter::from_fn(|| watches.take_due(start)).collect();
+        let of = |namespace: &str| taken.iter().filter(|branch| branch.namespace == namespace).count();
+        assert_eq!((of("acme"), of("other")), (OF_ONE_PROJECT_MAX, 1));
+        watches.answered(&taken[0], true, start);
+        assert!(watches.take_due(start).is_some(), "the next of them has its turn");
     }
 
     #[test]

@@ -121,6 +121,39 @@ fn an_instance_is_told_all_that_it_needs() {
 }
 
 #[test]
+fn an_environment_is_of_bounded_size_wherever_its_values_stand() {
+    let check = |value: usize, variables: usize| {
+        let variable = |number| json!({ "name": format!("V{number}"), "valueFrom": { "secretKeyRef": { "name": "web", "key": "key" } } });
+        let env: Value = (0..variables).map(variable).collect();
+        let objects = Objects {
+            instances: arcs([instance("acme", "web-0", "i-1", "web", "a", &env)]),
+            secrets: arcs([secret("acme", "web", &[("key", &"x".repeat(value))])]),
+            ..Objects::default()
+        };
+        assigned("a", objects).withheld.first().map(|withheld| (withheld.reason, withheld.message.clone()))
+    };
+    assert_eq!(check(32 << 10, 15), None);
+    let (reason, message) = check((32 << 10) + 1, 1).unwrap();
+    assert_eq!(reason, "EnvironmentTooLarge");
+    assert!(message.contains("V0") && message.contains("32 KiB") && message.contains("512 KiB"), "{message}");
+    assert_eq!(check(32 << 10, 16).unwrap().0, "EnvironmentTooLarge");
+    assert_eq!(check(1 << 20, 500).unwrap().0, "EnvironmentTooLarge");
+}
+
+#[test]
+fn what_signs_in_is_sent_without_the_line_ends_of_an_editor() {
+    let git = json!({ "url": "https://git.example.com/a/b.git", "credentials": { "secretName": "web" } });
+    let objects = Objects {
+        builds: arcs([build("acme", "b", "b-1", "a", |build| build["spec"]["source"]["git"] = git)]),
+        secrets: arcs([secret("acme", "web", &[("username", "ada\n"), ("password", "secret\r\n")])]),
+        ..Objects::default()
+    };
+    let assigned = assigned("a", objects);
+    let [task] = builds(&assigned)[..] else { panic!("{assigned:?}") };
+    assert_eq!((task.git.username.as_deref(), task.git.password.as_deref()), (Some("ada"), Some("secret")));
+}
+
+#[test]
 fn without_its_secret_an_instance_waits_and_says_so_but_can_always_be_stopped() {
     let check = |secrets: Vec<Secret>, deleted: bool| {
         let mut instance = instance("acme", "web-0", "i-1", "web", "a", &from_secret("KEY", "web", "key"));

@@ -7,7 +7,7 @@ use node_protocol::{Down, Hello, Item, RouteObservation, RunState, Up};
 use serde_json::{Value, json};
 
 use crate::agent::{Connection, Machine, heartbeat, observed, serving};
-use crate::platform::Platform;
+use crate::platform::{PATIENCE, Platform};
 use crds::instance::InstancePhase;
 use crds::{Application, Build, Instance, Node, Plan};
 
@@ -160,6 +160,72 @@ async fn of_many_words_on_one_instance_the_last_stands() {
     instance(&platform, &task.name, "another word", last).await;
     let more = counted(before + 1.0).await - before;
     assert!(more <= 2.0, "{more}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn much_to_do_is_told_in_messages_of_an_allowed_size() {
+    let platform = Platform::new().await;
+    let (machine, mut connection) = deployed(&platform).await;
+    let env: Vec<Value> =
+        (0..15).map(|number| json!({ "name": format!("V{number}"), "value": "x".repeat(32_000) })).collect();
+    let large = json!({ "metadata": { "name": "large" },
+        "spec": { "source": { "image": { "reference": "app:1" } }, "plan": "small", "instances": 20, "env": env } });
+    platform.create(&platform.namespaced::<Application>("acme"), large).await;
+    let is_large = |item: &&Item| matches!(item, Item::Instance(task) if task.env.len() == 15);
+    while connection.has.items.values().filter(is_large).count() < 20 {
+        connection.told().await;
+    }
+    let mut anew = machine.connect(&platform, None).await;
+    let mut messages = 0;
+    loop {
+        let message = anew.hear().await.expect("the connection holds");
+        assert!(serde_json::to_vec(&message).unwrap().len() <= node_protocol::FRAME_BYTES_MAX);
+        let Down::Assignment(update) = message else { panic!("{message:?}") };
+        messages += 1;
+        let more = update.more;
+        assert!(anew.has.apply(update));
+        if !more {
+            break;
+        }
+    }
+    assert!(messages > 1 && serde_json::to_vec(&anew.has.whole()).unwrap().len() > node_protocol::FRAME_BYTES_MAX);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_said_before_its_silence_is_asked_for_again() {
+    let platform = Platform::new().await;
+    let (_, mut connection) = deployed(&platform).await;
+    let task = connection.told_of(|task| task.application == "web").await;
+    connection.say(&observed(vec![serving(&task)])).await;
+    let is = |wanted: InstancePhase| {
+        move |instance: &Instance| instance.status.as_ref().is_some_and(|status| status.phase == wanted)
+    };
+    instance(&platform, &task.name, "it runs", is(InstancePhase::Running)).await;
+    connection.say(&Up::Heartbeat(heartbeat())).await;
+    connection.is_told_nothing().await;
+
+    // As the reconciler writes when nothing was heard for a while.
+    let instances = platform.namespaced::<Instance>("acme");
+    platform.patch_status(&instances, &task.name, json!({ "phase": "Unknown", "ready": false })).await;
+    let mut asked = false;
+    // The controller's own view follows what was written a moment later.
+    let ask = async {
+        while !asked {
+            connection.say(&Up::Heartbeat(heartbeat())).await;
+            // Answers come in order, and to this there always is one.
+            connection.say_text(json!({ "type": "dance" }).to_string()).await;
+            loop {
+                match connection.hear().await {
+                    Some(Down::Observe) => asked = true,
+                    Some(Down::Unknown { .. }) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("everything is asked for");
+    connection.say(&observed(vec![serving(&task)])).await;
+    instance(&platform, &task.name, "it runs again", is(InstancePhase::Running)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,8 +84,35 @@ fn what_runs_keeps_its_values_when_their_secret_changes_or_goes() {
 }
 
 #[test]
+fn after_a_restart_of_the_server_what_runs_is_kept_although_its_secret_is_gone() {
+    let env = json!([{ "name": "KEY", "valueFrom": { "secretKeyRef": { "name": "web", "key": "key" } } }]);
+    let at = |made: bool, secrets: &[&str]| {
+        let mut instance = instance("acme", "web-0", "i-1", "web", "a", &env);
+        instance.status.get_or_insert_default().container_id = made.then(|| "c1".to_owned());
+        let secrets = secrets.iter().map(|value| secret("acme", "web", &[("key", value)]).into());
+        let objects = Objects { instances: vec![instance.into()], secrets: secrets.collect(), ..Objects::default() };
+        assigned("a", objects)
+    };
+    let told = |link: &Link| match link.told().items.values().next() {
+        Some(Item::Instance(task)) => Some((task.keep, task.env.len())),
+        _ => None,
+    };
+    let (mut before, first) = Link::resume(&Hello::default(), &at(true, &["old"]), None);
+    assert!(first.is_some());
+    // Another server, which remembers nothing.
+    let (mut link, _) = Link::resume(&hello(before.told()), &at(true, &[]), None);
+    assert_eq!(told(&link), Some((true, 0)), "the agent is told to keep it");
+    assert!(link.advance(&at(true, &["new"])).is_some());
+    assert_eq!(told(&link), Some((false, 1)), "with its Secret back it has values again");
+    let (link, _) = Link::resume(&Hello::default(), &at(false, &[]), None);
+    assert_eq!(told(&link), None, "what has no container is not to get one");
+    assert_eq!(before.advance(&at(true, &[])), None, "who remembers goes on as before");
+}
+
+#[test]
 fn what_never_ran_is_not_told_while_it_is_withheld() {
-    let withheld = Withheld { key: ItemKey::Instance("i".to_owned()), reason: "X", message: String::new() };
+    let key = ItemKey::Instance("i".to_owned());
+    let withheld = Withheld { key, reason: "X", message: String::new(), keep: None };
     let (link, update) =
         Link::resume(&Hello::default(), &Assigned { items: BTreeMap::new(), withheld: vec![withheld] }, None);
     assert_eq!((link.told().items.len(), update.unwrap().upserts.len()), (0, 0));

@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
+
 use super::dockerfile::{Instruction, expand, read, refused};
 use super::failure::Failure;
 
@@ -18,6 +20,9 @@ const BYTES_MAX: usize = 256 << 10;
 /// What a Dockerfile needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Checked {
+    /// The Dockerfile as it was read: one instruction a line, images with their arguments put in. Docker gets this and
+    /// not what the customer wrote, so that it cannot read there what was not checked here.
+    pub(super) text: String,
     /// Images that it is built from, with the line that names each.
     pub(super) images: Vec<(usize, String)>,
     /// Its stages, in order.
@@ -27,7 +32,7 @@ pub(super) struct Checked {
 /// Where a stage begins, and what that asks of us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StageStart {
-    /// The number of the line that ends its FROM.
+    /// The number of its FROM's line, in the text as it was read.
     pub(super) line: usize,
     /// Whether it runs commands.
     pub(super) runs: bool,
@@ -50,10 +55,14 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
         .hint("join commands with && in one RUN"));
     }
     let mut checked = Checked::default();
+    if escape != '\\' {
+        checked.text = format!("# escape={escape}\n");
+    }
     let mut globals: BTreeMap<String, String> = BTreeMap::new();
     let mut names: Vec<String> = Vec::new();
     for instruction in &instructions {
         let line = instruction.line;
+        let mut written = instruction.text();
         let Some(first) = instruction.rest.split_whitespace().next() else {
             return Err(refused(line, &format!("{} with nothing behind it", instruction.name)));
         };
@@ -70,20 +79,24 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
                     refused(line, &format!("{first} names no image that can be told before the build"))
                         .hint("give the ARG a value before the first FROM")
                 })?;
-                checked.stages.push(StageStart { line: instruction.last_line, runs: false });
+                checked.stages.push(StageStart { line: checked.text.lines().count() + 1, runs: false });
                 if checked.stages.len() > STAGES_MAX {
                     return Err(refused(line, &format!("more than {STAGES_MAX} stages")));
                 }
                 if image != "scratch" && !names.contains(&image.to_lowercase()) {
                     check_image(&image, line)?;
-                    checked.images.push((line, image));
+                    checked.images.push((line, image.clone()));
                 }
+                check_platform(instruction)?;
                 let words: Vec<&str> = instruction.rest.split_whitespace().collect();
-                if let [_, and, name] = words[..]
-                    && and.eq_ignore_ascii_case("as")
-                {
-                    names.push(name.to_lowercase());
-                }
+                written = match words[..] {
+                    [_, and, name] if and.eq_ignore_ascii_case("as") => {
+                        names.push(name.to_lowercase());
+                        format!("FROM {image} AS {name}")
+                    }
+                    [_] => format!("FROM {image}"),
+                    _ => return Err(refused(line, "FROM needs an image, and AS with a name or nothing")),
+                };
             }
             _ if checked.stages.is_empty() => {
                 return Err(refused(line, &format!("{} stands before the first FROM", instruction.name)));
@@ -94,7 +107,12 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
                     stage.runs = true;
                 }
             }
-            "COPY" | "ADD" => check_copy(instruction, &names, &mut checked)?,
+            "COPY" => check_copy(instruction, &names, &mut checked)?,
+            "ADD" => {
+                check_copy(instruction, &names, &mut checked)?;
+                let flags: String = instruction.flags.iter().flat_map(|flag| [flag.as_str(), " "]).collect();
+                written = format!("ADD {flags}{}", check_add(instruction)?);
+            }
             "ONBUILD" => {
                 return Err(
                     refused(line, "ONBUILD is for images that others build from").hint("write the instruction itself")
@@ -102,13 +120,30 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
             }
             _ => {}
         }
+        checked.text.push_str(&written);
+        checked.text.push('\n');
     }
     if checked.stages.is_empty() {
         return Err(Failure::new("DockerfileRefused", "the Dockerfile has no FROM"));
     }
-    // With another escape character our own reading of continued lines would be another than Docker's.
-    debug_assert!(escape == '\\' || escape == '`');
     Ok(checked)
+}
+
+/// An image for another machine would be fetched by the builder itself, after all others were looked at.
+fn check_platform(instruction: &Instruction) -> Result<(), Failure> {
+    let own = match std::env::consts::ARCH {
+        "x86_64" => "linux/amd64",
+        "aarch64" => "linux/arm64",
+        other => other,
+    };
+    for flag in &instruction.flags {
+        let platform = flag.strip_prefix("--platform=");
+        if !platform.is_some_and(|name| name == own || matches!(name, "$BUILDPLATFORM" | "$TARGETPLATFORM")) {
+            return Err(refused(instruction.line, &format!("FROM {flag} is not supported"))
+                .hint(format!("leave it out: this node builds for {own}")));
+        }
+    }
+    Ok(())
 }
 
 fn check_run(instruction: &Instruction) -> Result<(), Failure> {
@@ -150,7 +185,9 @@ fn check_copy(instruction: &Instruction, names: &[String], checked: &mut Checked
     for flag in &instruction.flags {
         match flag.split_once('=') {
             Some(("--from", from)) => {
-                let stage = names.contains(&from.to_lowercase()) || from.parse::<usize>().is_ok_and(|n| n < STAGES_MAX);
+                // A number that is no stage before this one would be looked for among the node's images.
+                let before = checked.stages.len().saturating_sub(1);
+                let stage = names.contains(&from.to_lowercase()) || from.parse::<usize>().is_ok_and(|n| n < before);
                 if !stage {
                     if from.contains('$') {
                         return Err(refused(line, &format!("{from} names no image that can be told before the build")));
@@ -164,29 +201,31 @@ fn check_copy(instruction: &Instruction, names: &[String], checked: &mut Checked
             _ => return Err(refused(line, &format!("{} {flag} is not supported", instruction.name))),
         }
     }
-    if instruction.name == "ADD" {
-        let addresses = ["http://", "https://", "git@", "git://", "ftp://", "ssh://"];
-        let address = instruction
-            .rest
-            .split([' ', '\t', '"', ',', '['])
-            .find(|word| addresses.iter().any(|start| word.to_lowercase().starts_with(start)) || word.contains('$'));
-        if let Some(address) = address {
-            return Err(refused(line, &format!("ADD of {address} would be fetched outside the build's own network"))
-                .hint("fetch it with `RUN curl` or `RUN git clone`"));
-        }
-    }
     Ok(())
 }
 
+/// What ADD names, as Docker is to read it: plain paths and nothing that could become an address once Docker has taken
+/// quotes, escapes and variables out, for it fetches addresses itself, from the host's own network.
+fn check_add(instruction: &Instruction) -> Result<String, Failure> {
+    let rest = &instruction.rest;
+    let list: Option<Vec<String>> = serde_json::from_str(rest).ok();
+    let words: Vec<&str> = match &list {
+        Some(list) => list.iter().map(String::as_str).collect(),
+        None => rest.split_whitespace().collect(),
+    };
+    let odd =
+        |word: &&&str| word.contains(['\'', '"', '\\', '`', '$']) || word.contains("://") || word.contains("git@");
+    if let Some(word) = words.iter().find(odd) {
+        return Err(refused(instruction.line, &format!("ADD of {word}: only plain paths can be added"))
+            .hint("fetch an address with `RUN curl` or `RUN git clone`, and use COPY for other names"));
+    }
+    Ok(list.map_or_else(|| rest.clone(), |list| json!(list).to_string()))
+}
+
 fn check_image(image: &str, line: usize) -> Result<(), Failure> {
-    let name = image.split('@').next().unwrap_or_default();
-    // An image by its id is one that lies on the node, whoever made it.
-    let id = name.starts_with("sha256:") || (name.len() >= 6 && name.bytes().all(|b| b.is_ascii_hexdigit()));
-    // What Berth builds on a node is called berth/PROJECT/BUILD; its base images have one name behind `berth/`.
-    let built =
-        name.strip_prefix("docker.io/").unwrap_or(name).strip_prefix("berth/").is_some_and(|rest| rest.contains('/'));
-    if id || built {
-        return Err(refused(line, &format!("{image} is an image of this node")).hint("name an image of a registry"));
+    if crds::image::is_local(image) {
+        return Err(refused(line, &format!("{image} is an image of this node"))
+            .hint("name an image of a registry; where its name could be an id, write its tag too"));
     }
     if !crds::image::is_reference(image) {
         return Err(refused(line, &format!("{image:?} is no image")));
@@ -210,14 +249,31 @@ mod tests {
 
     #[test]
     fn ordinary_dockerfiles_are_allowed() {
-        let text = "# syntax is a fine word\nARG BASE=berth/python:3.11\nFROM --platform=linux/amd64 ${BASE} AS build\n\
+        let text = "# syntax is a fine word\nARG BASE=berth/python:3.11\nFROM --platform=$TARGETPLATFORM ${BASE} AS build\n\
                     RUN apt-get update && \\\n    # a comment inside\n    apt-get install -y x\nCOPY --chown=1:1 . /app\n\
                     from scratch\nCOPY --from=build /app /app\nCOPY --from=0 /a /b\nCOPY --from=nginx:1 /a /b\nCMD [\"/app/x\"]\n";
         let checked = check(text, &BTreeMap::new()).unwrap();
         assert_eq!(checked.images, [(3, "berth/python:3.11".to_owned()), (11, "nginx:1".to_owned())]);
         assert_eq!(
             checked.stages.iter().map(|stage| (stage.line, stage.runs)).collect::<Vec<_>>(),
-            [(3, true), (8, false)]
+            [(2, true), (5, false)]
+        );
+        insta::assert_snapshot!(checked.text);
+    }
+
+    #[test]
+    fn docker_reads_what_was_checked() {
+        let written = |text: &str| check(text, &BTreeMap::new()).unwrap().text;
+        // Behind an ordinary comment `# escape=` is a comment, and the backslash goes on joining lines.
+        let text = "# hello\n# escape=`\nFROM x\nRUN echo \\\nADD http://169.254.169.254/ /x\n";
+        assert_eq!(written(text), "FROM x\nRUN echo ADD http://169.254.169.254/ /x\n");
+        assert_eq!(written("# check=skip=all\n# escape=`\nFROM x\nRUN a `\n b\n"), "# escape=`\nFROM x\nRUN a  b\n");
+        // Docker takes the quotes out of an argument's name, and would build from another image than was looked at.
+        let hidden = "ARG 'B'=berth-stage/acme/shop:0\nFROM ${B:-nginx:1} AS base\n";
+        assert!(written(hidden).ends_with("\nFROM nginx:1 AS base\n"), "{}", written(hidden));
+        assert_eq!(
+            written("FROM x\nADD --chown=1:1 [\"\\u0061\", \"/x y\"]\n"),
+            "FROM x\nADD --chown=1:1 [\"a\",\"/x y\"]\n"
         );
     }
 
@@ -231,33 +287,49 @@ mod tests {
     #[test]
     fn what_would_leave_the_walls_is_refused_with_its_line() {
         for (text, line) in [
-            ("# syntax=evil/frontend:1\nFROM a\n", 1),
-            ("#syntax = docker/dockerfile:1-labs\nFROM a\n", 1),
-            ("FROM a\nRUN --security=insecure id\n", 2),
-            ("FROM a\nRUN --network=host id\n", 2),
-            ("FROM a\nRUN --mount=type=bind,from=b,target=/b id\n", 2),
-            ("FROM a\nrun --device=/dev/kvm id\n", 2),
-            ("FROM a\nRUN x \\\n\n  y\nADD https://example.com/x.tar /\n", 5),
-            ("FROM a\nADD [\"git@host:x\", \"/\"]\n", 2),
-            ("FROM a\nADD $URL /\n", 2),
+            ("# syntax=evil/frontend:1\nFROM x\n", 1),
+            ("#syntax = docker/dockerfile:1-labs\nFROM x\n", 1),
+            ("FROM x\nRUN --security=insecure id\n", 2),
+            ("FROM x\nRUN --network=host id\n", 2),
+            ("FROM x\nRUN --mount=type=bind,from=b,target=/b id\n", 2),
+            ("FROM x\nrun --device=/dev/kvm id\n", 2),
+            ("FROM x\nRUN x \\\n\n  y\nADD https://example.com/x.tar /\n", 5),
+            ("FROM x\nADD [\"git@host:x\", \"/\"]\n", 2),
+            ("FROM x\nADD $URL /\n", 2),
+            ("FROM x\nADD 'http://169.254.169.254/latest/' /x\n", 2),
+            ("FROM x\nADD h\\ttp://169.254.169.254/ /x\n", 2),
+            ("FROM x\nADD ht\"\"tp://169.254.169.254/ /x\n", 2),
+            ("FROM x\nADD [\"\\u0068ttp://169.254.169.254/\",\"/x\"]\n", 2),
+            ("FROM x\nRUN x \\\\\nADD y /\n", 2),
+            ("# escape=`\nFROM x\nADD ht`tp://169.254.169.254/ /x\n", 3),
+            ("# escape=x\nFROM x\n", 1),
+            ("FROM --platform=linux/s390x x\n", 1),
+            ("FROM x y\n", 1),
+            ("FROM a3f\n", 1),
+            ("FROM docker.io/a3f AS x\n", 1),
+            ("FROM berth-stage/acme/shop:0\n", 1),
+            ("FROM x\nCOPY --from=berth-stage/acme/shop:0 /secret /\n", 2),
+            ("FROM x\nCOPY --from=a3f /secret /\n", 2),
+            ("FROM x\nCOPY --from=7 /secret /\n", 2),
+            ("FROM x\nCOPY --from=0 /secret /\n", 2),
             ("FROM sha256:0123456789abcdef\n", 1),
             ("FROM deadbeef0123\n", 1),
             ("FROM berth/acme/shop-1:latest\n", 1),
             ("FROM docker.io/berth/acme/shop-1\n", 1),
-            ("FROM a\nCOPY --from=berth/acme/shop-1 /secret /\n", 2),
-            ("FROM a\nCOPY --from=$X /secret /\n", 2),
+            ("FROM x\nCOPY --from=berth/acme/shop-1 /secret /\n", 2),
+            ("FROM x\nCOPY --from=$X /secret /\n", 2),
             ("FROM $NOTHING\n", 1),
-            ("FROM a\nONBUILD RUN id\n", 2),
-            ("FROM a\nRUN <<EOF\nUSER root\nEOF\n", 2),
-            ("RUN id\nFROM a\n", 1),
+            ("FROM x\nONBUILD RUN id\n", 2),
+            ("FROM x\nRUN <<EOF\nUSER root\nEOF\n", 2),
+            ("RUN id\nFROM x\n", 1),
             ("FROM\n", 1),
-            ("FROM a;b\n", 1),
+            ("FROM x;b\n", 1),
         ] {
             assert!(refusal(text).starts_with(&format!("line {line} ")), "{text:?}: {}", refusal(text));
         }
         assert_eq!(refusal("ARG A=1\n"), "the Dockerfile has no FROM");
-        assert!(refusal(&"FROM a\n".repeat(21)).contains("20 stages"));
-        assert!(refusal(&("FROM a\n".to_owned() + &"RUN x\n".repeat(200))).contains("120 instructions"));
+        assert!(refusal(&"FROM x\n".repeat(21)).contains("20 stages"));
+        assert!(refusal(&("FROM x\n".to_owned() + &"RUN x\n".repeat(200))).contains("120 instructions"));
         assert!(refusal(&"#".repeat(300 << 10)).contains("KiB"));
     }
 }

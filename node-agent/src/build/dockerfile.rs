@@ -46,23 +46,38 @@ pub(super) fn expand(text: &str, values: &BTreeMap<String, String>) -> Option<St
     Some(expanded).filter(|text| !text.is_empty() && !text.contains('$'))
 }
 
+impl Instruction {
+    /// The instruction on one line.
+    pub(super) fn text(&self) -> String {
+        let words = [self.name.as_str()].into_iter().chain(self.flags.iter().map(String::as_str));
+        words.chain([self.rest.as_str()]).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Reads a Dockerfile as Docker's parser does: the escape character, and the instructions.
 pub(super) fn read(text: &str) -> Result<(char, Vec<Instruction>), Failure> {
     let mut escape = '\\';
     let mut directives = true;
     let mut instructions = Vec::new();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.lines().enumerate().map(|(number, line)| (number + 1, line.trim_end_matches('\r')));
     while let Some((line, first)) = lines.next() {
         let trimmed = first.trim();
         if let Some(comment) = trimmed.strip_prefix('#') {
-            if let Some((name, value)) = comment.split_once('=').filter(|_| directives) {
-                match name.trim().to_lowercase().as_str() {
-                    "syntax" => {
-                        return Err(refused(line, "another syntax is another program, which would read this file")
-                            .hint("remove the `# syntax=` line"));
-                    }
-                    "escape" if value.trim() == "`" => escape = '`',
-                    _ => {}
+            let directive = comment.split_once('=').filter(|_| directives);
+            match directive.map(|(name, value)| (name.trim().to_lowercase(), value.trim())) {
+                Some((name, _)) if name == "syntax" => {
+                    return Err(refused(line, "another syntax is another program, which would read this file")
+                        .hint("remove the `# syntax=` line"));
                 }
+                Some((name, value)) if name == "escape" => match value {
+                    "`" => escape = '`',
+                    "\\" => {}
+                    _ => return Err(refused(line, "the escape character can be \\ or ` only")),
+                },
+                Some((name, _)) if name == "check" => {}
+                // Behind the first line that is no directive, `# escape=` is a comment like any other.
+                _ => directives = false,
             }
             continue;
         }
@@ -73,6 +88,11 @@ pub(super) fn read(text: &str) -> Result<(char, Vec<Instruction>), Failure> {
         let (mut words, mut last_line) = (trimmed.to_owned(), line);
         while words.ends_with(escape) {
             words.pop();
+            if words.ends_with(escape) {
+                // Some of Docker's parsers go on with the next line here, and some do not.
+                return Err(refused(last_line, &format!("a line must not end with {escape}{escape}"))
+                    .hint("put what stands there into quotes, or a space and a comment behind it"));
+            }
             // Comments and empty lines inside a continued instruction are skipped, as Docker does.
             let next = lines.by_ref().find(|(_, next)| !next.trim().is_empty() && !next.trim().starts_with('#'));
             let Some((number, next)) = next else { break };

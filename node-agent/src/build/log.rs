@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use crate::build_log::LOG_BYTES_MAX;
 use crate::machine::LogSink;
 
 /// The longest line; what stands behind is cut off.
 const LINE_BYTES_MAX: usize = 16 << 10;
-/// The longest log. A build that says more goes on, unheard.
-const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Shorter texts are no secrets worth the name, and masking them would garble everything.
 const SECRET_BYTES_MIN: usize = 4;
 /// How many of the last lines are remembered to find out what went wrong.

@@ -40,6 +40,11 @@ use state::Folder;
 /// How many builds may wait on a node. One that is not taken is asked for again, so nothing is lost.
 const QUEUE_MAX: usize = 100;
 
+/// Logs and data of a node's instances grow by less in the time until somebody has looked.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+/// How often free disk is looked at: what a disk writes meanwhile is less than that.
+const DISK_LOOK: Duration = Duration::from_secs(3);
+
 /// How builds are done on this node.
 #[derive(Clone, Debug)]
 pub struct BuildSettings {
@@ -53,6 +58,8 @@ pub struct BuildSettings {
     pub source_networks: Vec<IpNet>,
     /// How many builds run at a time.
     pub parallel: usize,
+    /// Builds end when the node's disk has less than this free: what runs there needs it more.
+    pub free_bytes_min: u64,
 }
 
 impl BuildSettings {
@@ -65,6 +72,7 @@ impl BuildSettings {
             extra_ca_file: None,
             source_networks: Vec::new(),
             parallel: 1,
+            free_bytes_min: FREE_BYTES_MIN,
         }
     }
 }
@@ -217,11 +225,16 @@ impl<W: Workshop> Inner<W> {
         let time_over = stop.child_token();
         let work = std::panic::AssertUnwindSafe(work::work(self, task, log, &time_over)).catch_unwind();
         let mut work = std::pin::pin!(work);
-        let mut late = false;
+        let (mut late, mut full) = (false, false);
         let done = tokio::select! {
             done = &mut work => done,
             () = tokio::time::sleep(allowed) => {
                 late = true;
+                time_over.cancel();
+                work.await
+            }
+            () = self.disk_is_full() => {
+                full = true;
                 time_over.cancel();
                 work.await
             }
@@ -234,8 +247,19 @@ impl<W: Workshop> Inner<W> {
                 Err(Failure::new("TimedOut", format!("the build took longer than {} s", allowed.as_secs()))
                     .hint("raise spec.build.timeout (15m at most), or let the build do less"))
             }
+            Err(_) if full => {
+                Err(Failure::new("BuilderUnavailable", "the node's disk has too little room left for a build")
+                    .hint("the administrator must make room; or let the build write less"))
+            }
             Err(_) if stop.is_cancelled() => Err(Failure::new("Cancelled", "the build was cancelled")),
             done => done,
+        }
+    }
+
+    /// Waits until the disk has too little room; for ever where that cannot be told.
+    async fn disk_is_full(&self) {
+        while self.workshop.free_bytes().await.is_none_or(|free| free >= self.settings.free_bytes_min) {
+            tokio::time::sleep(DISK_LOOK).await;
         }
     }
 

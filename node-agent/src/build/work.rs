@@ -185,7 +185,8 @@ impl<W: Workshop> Build<'_, W> {
         archive: &Path,
         certificates: Option<Vec<u8>>,
     ) -> Result<Built, Failure> {
-        self.inner.report(&self.task.uid, |build| build.runtime = Some(runtime.to_owned()));
+        let task = self.task;
+        self.inner.report(&task.uid, |build| build.runtime = Some(runtime.to_owned()));
         let text = source
             .text(path)
             .ok_or_else(|| Failure::new("DockerfileRefused", format!("{path} is no text, or very large")))?;
@@ -193,19 +194,22 @@ impl<W: Workshop> Build<'_, W> {
             self.task.options.args.iter().map(|arg| (arg.name.clone(), arg.value.clone())).collect();
         let checked = check::check(text, &args)?;
         for (line, image) in &checked.images {
-            let found = self.inner.workshop.inspect_image(image).await.map_err(|problem| engine_failure(&problem))?;
+            // Fetched now and not by the builder, so that what was looked at is what is built from.
+            let found = self.fetched(image).await?;
             // Whatever it is called: what was built from a customer's source is that customer's.
-            if found.is_some_and(|image| image.labels.contains_key(labels::BUILD)) {
-                return Err(Failure::new(
-                    "DockerfileRefused",
-                    format!("line {line} of {path}: {image} is another application's image"),
-                )
-                .hint("name an image of a registry"));
-            }
+            let wrong = if !labels::is_open_to(&found.labels, &task.namespace) || found.is_found_by_id(image) {
+                format!("{image} is another application's image")
+            } else if let Some(trigger) = found.triggers.first() {
+                format!("{image} has ONBUILD {trigger:?}, which nobody has checked")
+            } else {
+                continue;
+            };
+            let failure = Failure::new("DockerfileRefused", format!("line {line} of {path}: {wrong}"));
+            return Err(failure.hint("name another image of a registry"));
         }
         self.say(&format!("{path}: {} stages", checked.stages.len()));
         let trusted = certificates.as_ref().map(|_| CERTIFICATES);
-        let text = render::with_additions(text, &checked.stages, &self.cache(), trusted);
+        let text = render::with_additions(&checked.text, &checked.stages, &self.cache(), trusted);
         let ignore = source.text(&format!("{path}.dockerignore")).or_else(|| source.text(".dockerignore"));
         let files = certificates.map(|pem| (CERTIFICATES.to_owned(), pem)).into_iter().collect();
         let layout =
@@ -280,13 +284,19 @@ impl<W: Workshop> Build<'_, W> {
         image
     }
 
+    /// An image that the Dockerfile names, from its registry if it is not here.
+    async fn fetched(&self, image: &str) -> Result<Image, Failure> {
+        let fetched = self.cancel.run_until_cancelled(self.inner.workshop.ensure_image(image)).await;
+        fetched.unwrap_or(Err(Error::Cancelled)).map_err(|problem| match problem {
+            Error::Refused(words) | Error::NotFound(words) => of_build(&words, 0),
+            other => engine_failure(&other),
+        })
+    }
+
     /// Takes files out of an image, by way of a container of it that does nothing.
     async fn carry(&self, image: &str, take: &Take, file: &Path) -> Result<(), Failure> {
         let workshop = &*self.inner.workshop;
-        workshop.ensure_image(image).await.map_err(|problem| match problem {
-            Error::Refused(words) => of_build(&words, 0),
-            other => engine_failure(&other),
-        })?;
+        self.fetched(image).await?;
         let spec = HelperSpec {
             name: format!("berth-build-{}-carry", self.task.uid),
             image: image.to_owned(),

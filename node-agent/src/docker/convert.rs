@@ -71,6 +71,7 @@ pub(super) fn image(answer: ImageInspect) -> Image {
         command: config.cmd.unwrap_or_default(),
         size_bytes: u64::try_from(answer.size.unwrap_or_default()).unwrap_or_default(),
         created: answer.created.and_then(|at| Timestamp::from_second(at.unix_timestamp()).ok()),
+        triggers: config.on_build.unwrap_or_default(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What builds need of Docker: helper containers, images, volumes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use bollard::models::{
     ContainerCreateBody, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, VolumeCreateRequest,
@@ -233,6 +234,13 @@ impl Workshop for Docker {
         Docker::inspect_image(self, reference)
             .await?
             .ok_or_else(|| Error::NotFound(format!("{reference} was fetched and is not there")))
+    }
+
+    async fn free_bytes(&self) -> Option<u64> {
+        let ask =
+            async || self.api.info().await.ok().and_then(|info| info.docker_root_dir).map(PathBuf::from).ok_or(());
+        let (size, free) = crate::gauge::disk(self.data_root.get_or_try_init(ask).await.ok()?);
+        (size > 0).then_some(free)
     }
 
     async fn tag_image(&self, image: &str, reference: &str) -> Result<(), Error> {

@@ -43,6 +43,11 @@ pub(super) const ERROR_LOG: &str = "error.log";
 /// Where the number of the master process stands, below the prefix.
 pub(super) const PID_FILE: &str = "nginx.pid";
 
+/// How many requests of one address may be open: a company, or another proxy, is one address.
+const ADDRESS_REQUESTS_MAX: &str = "1000";
+/// How many requests of one host may be open: half of what a worker serves, for each takes two connections.
+const HOST_REQUESTS_MAX: &str = "2000";
+
 /// Renders the configuration.
 pub(super) fn render(settings: &Settings) -> Result<Rendered, NotAWord> {
     // The name stands in the configuration, so it is made from one that has none.
@@ -89,6 +94,11 @@ fn http(settings: &Settings, name: &str) -> Result<Vec<Directive>, NotAWord> {
         // 64 MiB hold more than 100,000 hosts; memory is taken only for what is there.
         fixed("lua_shared_dict", &["berth_routes", "64m"]),
         fixed("lua_shared_dict", &["berth_failed", "1m"]),
+        // A mebibyte holds 8,000 states, and there are no more of them than open requests.
+        fixed("limit_conn_zone", &["$binary_remote_addr", "zone=berth_addresses:8m"]),
+        fixed("limit_conn_zone", &["$host", "zone=berth_hosts:8m"]),
+        fixed("limit_conn_status", &["429"]),
+        fixed("limit_conn_log_level", &["info"]),
         Directive::new(
             "init_by_lua_file",
             [Word::new(format!("{}/generations/{name}/berth.lua", settings.prefix))?.into()],
@@ -183,6 +193,10 @@ fn entrance(settings: &Settings) -> Vec<Directive> {
         fixed("proxy_buffer_size", &["16k"]),
         fixed("proxy_buffers", &["16", "16k"]),
         fixed("proxy_busy_buffers_size", &["64k"]),
+        // An answer that a client takes slowly waits in its instance and not on the node's disk.
+        fixed("proxy_max_temp_file_size", &["0"]),
+        fixed("limit_conn", &["berth_addresses", ADDRESS_REQUESTS_MAX]),
+        fixed("limit_conn", &["berth_hosts", HOST_REQUESTS_MAX]),
         // Another instance is asked when one goes away; requests that may change something are not sent twice.
         fixed("proxy_next_upstream", &["error", "timeout"]),
         fixed("proxy_next_upstream_timeout", &["10s"]),

@@ -63,7 +63,7 @@ impl Session {
 
     /// Talks to the gateway until it is told to stop.
     pub(crate) async fn run(self, mut voice: Voice, requests: mpsc::Sender<Request>, shutdown: CancellationToken) {
-        let mut ears = Ears { requests, kept: Kept::default(), dialer: Arc::clone(&self.dialer) };
+        let mut ears = Ears { requests, kept: Kept::default(), anew: false, dialer: Arc::clone(&self.dialer) };
         let mut failed_upgrades = 0;
         let mut failures = 0;
         while !shutdown.is_cancelled() {
@@ -133,6 +133,8 @@ fn hello(held: &Held, all: bool) -> Hello {
 pub(crate) struct Ears {
     requests: mpsc::Sender<Request>,
     kept: Kept,
+    /// Whether everything is to be told anew.
+    anew: bool,
     dialer: Arc<Dialer>,
 }
 
@@ -143,6 +145,10 @@ impl Ears {
             Down::Assignment(update) => Request::Assign(update),
             Down::LogKept { build, bytes } => {
                 self.kept.keep(build, bytes);
+                return Ok(());
+            }
+            Down::Observe => {
+                self.anew = true;
                 return Ok(());
             }
             Down::OpenStream(open) => Request::Open(open, Arc::clone(&self.dialer)),

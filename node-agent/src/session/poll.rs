@@ -11,6 +11,8 @@ use super::{Ears, Error, Session};
 
 /// How long a poll may take: the gateway holds it for 25 s.
 const POLL_WITHIN: Duration = Duration::from_secs(40);
+/// How many bytes of messages fill a post: with one more of the largest it is smaller than the protocol allows.
+const POST_BYTES: usize = 2 << 20;
 /// How long a post may take.
 const POST_WITHIN: Duration = Duration::from_secs(20);
 
@@ -64,12 +66,29 @@ async fn settle(session: &Session, voice: &mut Voice, ears: &mut Ears, mut answe
 }
 
 async fn post(session: &Session, ears: &mut Ears, answers: &mut Vec<Up>) -> Result<(), Error> {
-    let body = Poll { messages: std::mem::take(answers) };
-    let question = session.http.post(session.dialer.address("observed")?).json(&body).timeout(POST_WITHIN);
-    for message in ask(session, question).await?.messages {
-        ears.hear(message).await?;
+    for messages in posts(std::mem::take(answers)) {
+        let body = Poll { messages };
+        let question = session.http.post(session.dialer.address("observed")?).json(&body).timeout(POST_WITHIN);
+        for message in ask(session, question).await?.messages {
+            ears.hear(message).await?;
+        }
     }
     Ok(())
+}
+
+/// Messages in as many posts as it takes for each to be of an allowed size: a post is full with the message that fills it.
+fn posts(messages: Vec<Up>) -> Vec<Vec<Up>> {
+    let (mut posts, mut post, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for message in messages {
+        bytes += serde_json::to_vec(&message).map_or(0, |json| json.len());
+        post.push(message);
+        if bytes >= POST_BYTES {
+            posts.push(std::mem::take(&mut post));
+            bytes = 0;
+        }
+    }
+    posts.extend(Some(post).filter(|post| !post.is_empty()));
+    posts
 }
 
 async fn ask(session: &Session, question: RequestBuilder) -> Result<PollAnswer, Error> {
@@ -104,6 +123,15 @@ fn understood(text: &str) -> Result<PollAnswer, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn posts_are_of_an_allowed_size() {
+        let message = |number: u64| Up::BuildLog { build: "b".to_owned(), offset: number, text: "x".repeat(500_000) };
+        let all: Vec<Up> = (0..20).map(message).collect();
+        let posts = posts(all.clone());
+        assert!(posts.iter().all(|post| (1..=5).contains(&post.len())) && posts.len() == 4);
+        assert_eq!(posts.concat(), all);
+    }
 
     #[test]
     fn an_unknown_message_costs_only_itself() {

@@ -12,6 +12,9 @@ use crate::build_log::BuildLogs;
 
 /// The longest piece of a build's log in one message.
 const PIECE_BYTES_MAX: u64 = 64 << 10;
+/// Instances in one message. Each may have the last words of a program, which take 25 KiB if all of them must be escaped:
+/// together less than the protocol allows.
+const INSTANCES_MAX: usize = 200;
 /// How much of a log may be under way without the gateway having said that it is kept.
 const WINDOW_BYTES: u64 = 1 << 20;
 
@@ -105,8 +108,11 @@ impl Voice {
     }
 
     /// All that is new, most urgent first.
-    pub(super) fn news(&mut self, ears: &super::Ears) -> Vec<Up> {
+    pub(super) fn news(&mut self, ears: &mut super::Ears) -> Vec<Up> {
         let mut news = Vec::new();
+        if std::mem::take(&mut ears.anew) {
+            self.told.whole = false;
+        }
         if self.heartbeat.has_changed().unwrap_or(false)
             && let Some(heartbeat) = &*self.heartbeat.borrow_and_update()
         {
@@ -127,7 +133,7 @@ impl Voice {
         news
     }
 
-    fn observed(&mut self, observation: &Observation) -> Option<Up> {
+    fn observed(&mut self, observation: &Observation) -> Vec<Up> {
         let told = &mut self.told;
         let there = |uid: &String| observation.routes.iter().any(|route| route.application_uid == *uid);
         let gone: Vec<RouteObservation> =
@@ -143,14 +149,14 @@ impl Voice {
         if changed.full {
             if !observation.full {
                 // The agent has not looked yet.
-                return None;
+                return Vec::new();
             }
             told.whole = true;
             changed = observation.clone();
         } else if changed.instances.is_empty() && changed.builds.is_empty() && changed.routes.is_empty() {
-            return None;
+            return Vec::new();
         }
-        Some(Up::Observed(changed))
+        pieces(changed).into_iter().map(Up::Observed).collect()
     }
 
     fn build_logs(&mut self, observation: &Observation, kept: &Kept) -> Vec<Up> {
@@ -180,6 +186,18 @@ impl Voice {
     }
 }
 
+/// An observation as messages that are small enough: the first has the routes, for it says whether these are all.
+fn pieces(mut observation: Observation) -> Vec<Observation> {
+    let rest = observation.instances.split_off(observation.instances.len().min(INSTANCES_MAX));
+    let revision = observation.revision;
+    let more = rest.chunks(INSTANCES_MAX).map(|instances| Observation {
+        revision,
+        instances: instances.to_vec(),
+        ..Observation::default()
+    });
+    [observation].into_iter().chain(more).collect()
+}
+
 /// The last word on a route that is no longer live.
 fn without(route: &RouteObservation) -> RouteObservation {
     RouteObservation { ready: false, hosts: Vec::new(), error: None, ..route.clone() }
@@ -190,4 +208,43 @@ fn renew<T: Clone + PartialEq>(told: &mut BTreeMap<String, T>, now: &[T], uid: i
     let changed: Vec<T> = now.iter().filter(|one| told.get(uid(one)) != Some(one)).cloned().collect();
     *told = now.iter().map(|one| (uid(one).clone(), one.clone())).collect();
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node_protocol::FRAME_BYTES_MAX;
+
+    #[test]
+    fn what_a_thousand_programs_wrote_last_goes_in_messages_of_an_allowed_size() {
+        let instance = |number: usize| InstanceObservation {
+            uid: number.to_string(),
+            namespace: "acme".to_owned(),
+            name: "web".to_owned(),
+            phase: crds::instance::InstancePhase::Failed,
+            ready: false,
+            routed: false,
+            reason: None,
+            message: None,
+            container_id: None,
+            address: None,
+            started_at: None,
+            restarts: 3,
+            // 4 KiB of what takes six bytes each as JSON.
+            last_exit: Some(crds::instance::LastExit { log: Some("\u{1}".repeat(4096)), ..Default::default() }),
+        };
+        let whole = Observation {
+            full: true,
+            revision: 7,
+            instances: (0..1000).map(instance).collect(),
+            ..Observation::default()
+        };
+        let pieces = pieces(whole.clone());
+        for piece in &pieces {
+            assert!(serde_json::to_vec(&Up::Observed(piece.clone())).unwrap().len() < FRAME_BYTES_MAX);
+        }
+        assert_eq!(pieces.iter().map(|piece| piece.full).collect::<Vec<_>>(), [true, false, false, false, false]);
+        let told: Vec<InstanceObservation> = pieces.into_iter().flat_map(|piece| piece.instances).collect();
+        assert_eq!(told, whole.instances);
+    }
 }

@@ -26,6 +26,7 @@ fn in_place() -> bool {
         && iptables(&["-S", "INPUT"]).contains("-j BERTH-INPUT")
         && iptables(&["-S"]).contains("-A BERTH-INPUT -i bth-+ -j DROP")
         && iptables(&["-S"]).contains("-A BERTH-FORWARD -i bth-+ -o bth-+ -j DROP")
+        && iptables(&["-S"]).contains("-A BERTH-FORWARD -d 10.0.0.0/8 -i bth-o+ -j REJECT")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

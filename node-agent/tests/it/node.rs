@@ -175,6 +175,7 @@ impl Node {
                 grace_milliseconds: 10_000,
             },
             drain_milliseconds: 1500,
+            keep: false,
         }
     }
 

@@ -1,6 +1,5 @@
-//! Which addresses a customer's Git source may be on: public ones, and those that the operator allows.
-//!
-//! Without this a customer could make the control plane ask services that only it can reach.
+//! Which addresses Berth itself connects to for a customer, of a Git source for example: public ones, and those that the
+//! operator allows. Without this a customer could make it ask services that only it can reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
@@ -37,8 +36,8 @@ static SPECIAL: LazyLock<Vec<IpNet>> = LazyLock::new(|| {
     networks.iter().map(|network| network.parse().expect("the list is constant and a test reads it")).collect()
 });
 
-/// Whether the control plane may connect to an address for a customer.
-pub(super) fn is_allowed(address: IpAddr, allowed: &[IpNet]) -> bool {
+/// Whether Berth may connect to an address for a customer, where the operator allows these networks.
+pub fn may_be_asked(address: IpAddr, allowed: &[IpNet]) -> bool {
     let inner = embedded(address);
     let within = |networks: &[IpNet], address: IpAddr| networks.iter().any(|network| network.contains(&address));
     [Some(address), inner.map(IpAddr::V4)]
@@ -77,7 +76,7 @@ mod tests {
     fn only_the_public_internet_unless_the_operator_says_otherwise() {
         let allowed = |text: &str, networks: &[&str]| {
             let networks: Vec<IpNet> = networks.iter().map(|network| network.parse().unwrap()).collect();
-            is_allowed(text.parse().unwrap(), &networks)
+            may_be_asked(text.parse().unwrap(), &networks)
         };
         for public in ["140.82.121.4", "2606:50c0:8000::153", "::ffff:140.82.121.4", "64:ff9b::8c52:7904"] {
             assert!(allowed(public, &[]), "{public}");

@@ -299,6 +299,12 @@ impl Store {
         closed.await.map_err(|_closed| Error::Closed)?
     }
 
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
+        let (answer, result) = oneshot::channel();
+        self.send(request(answer)).await?;
+        result.await.map_err(|_closed| Error::Closed)?
+    }
+
     async fn send(&self, request: Request) -> Result<(), Error> {
         self.requests.send(request).await.map_err(|_closed| Error::Closed)
     }

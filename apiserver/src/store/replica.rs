@@ -112,6 +112,11 @@ impl Start {
 }
 
 impl Store {
+    /// Whether other servers may write to the same database.
+    pub fn is_shared(&self) -> bool {
+        self.shared.following.is_some()
+    }
+
     /// Waits until memory has everything that was committed by any server before this call. Costs nothing where one
     /// server has the database, and otherwise one small query, which callers at the same time share.
     ///

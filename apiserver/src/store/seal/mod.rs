@@ -1,6 +1,7 @@
 //! Bodies of sensitive kinds are sealed before they reach the database, and opened when they come back: whichever database
 //! it is. Memory has them as they are.
 
+mod adopt;
 mod key;
 mod rewrap;
 mod rows;

@@ -20,6 +20,7 @@ on_both_databases! {
     a_store_that_was_not_sealed_is_when_it_is_opened_with_a_key
     another_key_opens_nothing
     keys_are_replaced_while_clients_write
+    a_key_that_was_used_is_not_given_up
     a_rotation_that_was_cut_off_is_finished_by_the_next
     what_was_swapped_or_unsealed_is_noticed
 }
@@ -147,12 +148,11 @@ async fn another_key_opens_nothing(bed: Bed) {
 }
 
 async fn keys_are_replaced_while_clients_write(bed: Bed) {
-    let keys = ring(&[1]);
-    let store = bed.try_open(Some(Arc::clone(&keys))).await.unwrap();
+    let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
     for number in 0..200 {
         store.write(create(&thing("a", &format!("t{number}")), format!("{SECRET} {number}"))).await.unwrap();
     }
-    keys.replace(vec![master_key(2), master_key(1)]).unwrap();
+    store.replace_keys(vec![master_key(2), master_key(1)]).await.unwrap();
     let rotating = store.rewrap();
     let writing = async {
         for number in 0..50 {
@@ -173,6 +173,27 @@ async fn keys_are_replaced_while_clients_write(bed: Bed) {
     let store = bed.try_open(Some(ring(&[2]))).await.unwrap();
     assert_eq!(contents(&store.snapshot(THINGS, "a")), before);
     take(&mut store.watch(THINGS, "a", 0).unwrap(), 250).await;
+}
+
+async fn a_key_that_was_used_is_not_given_up(bed: Bed) {
+    let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
+    store.replace_keys(vec![master_key(2), master_key(1)]).await.unwrap();
+    let needed = || async { store.master_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>() };
+    assert!(needed().await.contains(&master_key(2).id().to_owned()), "noted before it seals anything");
+    let made = store.write(create(&thing("a", "x"), SECRET)).await.unwrap();
+    // The old file is put back.
+    let Err(Error::Backend(refused)) = store.replace_keys(vec![master_key(1)]).await else { panic!("it is needed") };
+    assert_eq!(refused.to_string(), format!("the master key {} is still needed, and not there", master_key(2).id()));
+    store.write(replace(&thing("a", "x"), made.revision, SECRET)).await.unwrap();
+    store.close().await.unwrap();
+    assert!(bed.try_open(Some(ring(&[1]))).await.is_err());
+    let store = bed.try_open(Some(ring(&[1, 2]))).await.unwrap();
+    assert!(store.get(&thing("a", "x")).is_some());
+    // What a rotation began with is the first no more when it is about to forget the others.
+    let (primary, older) = (master_key(2).id().to_owned(), vec![master_key(1).id().to_owned()]);
+    let forgotten = store.ask(|answer| Request::ForgetKeys { primary, older, answer }).await;
+    assert!(matches!(forgotten, Err(Error::Backend(cause)) if cause.to_string().contains("rotate again")));
+    assert_eq!(store.master_keys().await.unwrap().len(), 2);
 }
 
 async fn a_rotation_that_was_cut_off_is_finished_by_the_next(bed: Bed) {

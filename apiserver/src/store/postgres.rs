@@ -67,6 +67,8 @@ pub struct Postgres {
     locked: bool,
     /// Of the tokens that were read last.
     tokens_version: i64,
+    /// Whether the database was once seen before a revision that this server has committed or shown.
+    gone_back: bool,
 }
 
 impl fmt::Debug for Postgres {
@@ -90,6 +92,7 @@ impl Postgres {
             tables: Arc::default(),
             locked: false,
             tokens_version: 0,
+            gone_back: false,
         })
     }
 
@@ -107,6 +110,9 @@ impl Postgres {
 
     /// Commits in the open transaction, or in one of its own.
     async fn try_commit(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        if self.gone_back {
+            return Err(gone_back());
+        }
         let doing = "cannot commit a transaction";
         let locked = self.locked;
         let writer = self.session().await?.writer;
@@ -198,8 +204,11 @@ impl Postgres {
     /// What is new at a position.
     async fn since(&mut self, revision: u64, position: Position) -> Result<News, BackendError> {
         if position.revision < revision {
-            let message = format!("it is at revision {}, before this server's {revision}", position.revision);
-            return Err(BackendError::Damaged(message));
+            tracing::error!(revision, database = position.revision, "the database has gone back");
+            self.gone_back = true;
+        }
+        if self.gone_back {
+            return Err(gone_back());
         }
         if position.compacted > revision {
             return Ok(News::Lost);
@@ -409,6 +418,13 @@ impl Backend for Postgres {
     fn follower(&self) -> Option<Follower> {
         Some(Follower::new(self.options.clone()))
     }
+}
+
+/// What was committed since may be something else under the same revisions: only a start reads all of it anew.
+fn gone_back() -> BackendError {
+    let message =
+        "it has gone back before what this server knows to be committed: see what was lost, and restart this server";
+    BackendError::Damaged(message.to_owned())
 }
 
 /// The position in a row of the counter's three columns.

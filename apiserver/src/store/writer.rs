@@ -336,6 +336,12 @@ impl<B: Backend> Writer<B> {
 
     /// Takes the right to commit next, and takes over what others have committed.
     async fn lock(&mut self) -> Result<(), Error> {
+        let result = self.try_lock().await;
+        self.shared.followed(result.as_ref().copied());
+        result
+    }
+
+    async fn try_lock(&mut self) -> Result<(), Error> {
         for _ in 0..RELOADS_MAX {
             let before = self.shared.state().revision;
             let news = self.backend.lock(before).await?;
@@ -355,6 +361,7 @@ impl<B: Backend> Writer<B> {
             Ok(news) => self.take_over(news).await.map(drop),
             Err(error) => Err(error),
         };
+        self.shared.followed(result.as_ref().copied());
         if let Err(error) = result {
             // It is asked again within a second.
             let error = &error as &dyn std::error::Error;

@@ -91,7 +91,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let settings = parts::Settings { platform_domain, http_port, source_networks: source_network };
     // Of several servers those that do not lead serve the API without reconcilers.
     let ready = parts::Readiness::new(database.is_shared());
-    let current = store.clone();
+    let (current, following) = (store.clone(), store.clone());
     let (leader, led) = watch::channel(None);
     let office = Office::new(led, &pki.ca_pem)?;
     let provider = accounts::provider(&oidc, &clock)?;
@@ -103,6 +103,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))
+        .readiness("catching-up", move || following.lag().map_or(Ok(()), Err))
         .roles(roles::all())
         .accounts(accounts::settings())
         .ca(pki.ca_pem.as_str())

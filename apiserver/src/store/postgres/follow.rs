@@ -103,11 +103,12 @@ impl Looker {
         if self.connection.is_none() && !following.may_try(RETRY) {
             return None;
         }
+        let before = shared.state().revision;
         let looking = timeout(LOOK_MAX, async { read::position(self.connection().await?).await }).await;
         match looking.unwrap_or(Err(BackendError::Lost)) {
             Ok(position) => {
                 following.answers();
-                shared.heard_of(position);
+                shared.heard_of(position, before);
                 Some(position)
             }
             Err(error) => {

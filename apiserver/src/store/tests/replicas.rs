@@ -145,6 +145,56 @@ async fn a_server_that_was_away_for_too_long_reads_everything_anew() {
     away.write(create(&thing("a", "x"), 0)).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_database_that_has_gone_back_is_not_gone_on_with() {
+    let database = Database::new();
+    let [store] = servers(&database).await;
+    for n in 0..3 {
+        store.write(create(&thing("a", &n.to_string()), n)).await.unwrap();
+    }
+    // A standby that lacked the last commit has become the primary.
+    database.query("DELETE FROM store_changes WHERE revision = 3; DELETE FROM core_configmaps WHERE name = '2'");
+    database.query("UPDATE store_meta SET revision = 2");
+    eventually("it notices without a write", async || store.lag().is_some_and(|why| why.contains("gone back"))).await;
+    assert_eq!(store.refresh().await, Err(Stale));
+    assert!(store.write(create(&thing("a", "x"), 0)).await.is_err());
+    // Others go on, and reach the revision that this server was at.
+    let [other] = servers(&database).await;
+    other.write(create(&thing("a", "another"), 0)).await.unwrap();
+    assert_eq!(other.revision(), store.revision());
+    assert!(store.write(create(&thing("a", "x"), 0)).await.is_err(), "its memory is not what was committed");
+    assert!(store.lag().is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_lacks_a_key_of_another_says_so_until_it_has_it() {
+    let database = Database::new();
+    let with = async |bytes: &[u8]| server(&database.url(), Settings { keys: Some(ring(bytes)), ..settings() }).await;
+    let (one, other) = (with(&[1]).await, with(&[1]).await);
+    let keys = |bytes: &[u8]| bytes.iter().map(|byte| master_key(*byte)).collect::<Vec<_>>();
+    // Behind the old one everywhere first: nobody is left behind.
+    for store in [&one, &other] {
+        store.replace_keys(keys(&[1, 2])).await.unwrap();
+    }
+    one.replace_keys(keys(&[2, 1])).await.unwrap();
+    one.write(create(&thing("a", "x"), 1)).await.unwrap();
+    other.refresh().await.unwrap();
+    assert_eq!((other.get(&thing("a", "x")).is_some(), other.lag()), (true, None));
+    // Before the old one at once: the others cannot read what is written from now on.
+    one.replace_keys(keys(&[3, 2, 1])).await.unwrap();
+    one.write(create(&thing("a", "y"), 1)).await.unwrap();
+    eventually("it says so", async || other.lag().is_some_and(|why| why.contains(master_key(3).id()))).await;
+    assert_eq!(other.refresh().await, Err(Stale));
+    other.replace_keys(keys(&[2, 1, 3])).await.unwrap();
+    eventually("it has caught up", async || other.lag().is_none()).await;
+    other.refresh().await.unwrap();
+    assert!(other.get(&thing("a", "y")).is_some());
+    // A key that a rotation elsewhere has forgotten while this server still seals with it is noted again.
+    database.query(&format!("DELETE FROM store_keys WHERE id = '{}'", master_key(2).id()));
+    other.note_key().await.unwrap();
+    assert!(one.master_keys().await.unwrap().iter().any(|key| key.id == master_key(2).id()));
+}
+
 /// Numbers that look random and are the same for the same seed (SplitMix64).
 struct Random(u64);
 

@@ -57,8 +57,12 @@ enum Phase {
 struct Status {
     /// The id of the key that is sealed with.
     primary: String,
+    /// The ids of all keys that this server has.
+    given: Vec<String>,
     /// The ids of the keys that something in the store may need.
     needed: Vec<String>,
+    /// Whether other servers, which need the same keys, may use the store too.
+    shared: bool,
     rotation: Rotation,
 }
 
@@ -127,7 +131,8 @@ impl Keys {
     async fn status(&self, store: &Store) -> Result<Status, Error> {
         let known = store.master_keys().await.map_err(|error| Error::internal(chain(error)))?;
         let needed = known.into_iter().map(|key| key.id).collect();
-        Ok(Status { primary: self.primary(), needed, rotation: self.rotation().clone() })
+        let (given, shared) = (self.0.ring.ids(), store.is_shared());
+        Ok(Status { primary: self.primary(), given, needed, shared, rotation: self.rotation().clone() })
     }
 }
 

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use apiserver::clock::Clock;
 use apiserver::store::Settings;
-use apiserver::{Identity, Server, pki};
+use apiserver::{Identity, Server, file, pki};
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -152,7 +152,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
 
 /// Makes a folder that nobody else can look into: the store holds Secrets.
 fn private_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    file::make_folder(folder)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
 

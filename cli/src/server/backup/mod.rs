@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::clock::Clock;
+use apiserver::file;
 use apiserver::store::{
     Backend, Direction, KeyRing, Postgres, Settings, Sqlite, Store, begin_anew, check_sqlite, copy_sqlite, export,
     transfer,
@@ -74,7 +75,7 @@ async fn create(options: &Create) -> anyhow::Result<()> {
     let manifest = Manifest::of(folder, now, opened.revision, opened.objects, opened.needed)?;
     let packed = folder.join("archive");
     archive::pack(folder, &manifest, &packed)?;
-    std::fs::rename(&packed, to).with_context(|| format!("cannot make {}", to.display()))?;
+    file::put(&packed, to).with_context(|| format!("cannot make {}", to.display()))?;
     say(to, &manifest);
     Ok(())
 }
@@ -177,7 +178,7 @@ impl Opened {
 fn put_authority(content: &[u8], data: &Path) -> anyhow::Result<()> {
     let files: BTreeMap<String, String> = serde_json::from_slice(content).context("its authority cannot be read")?;
     let folder = data.join(PKI);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    file::make_folder(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for name in PKI_FILES {
         let content = files.get(name).with_context(|| format!("its authority has no {name}"))?;
         let path = folder.join(name);
@@ -194,12 +195,11 @@ fn put_authority(content: &[u8], data: &Path) -> anyhow::Result<()> {
 
 /// Puts a file where it belongs, whole or not at all.
 fn put(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let put = || match std::fs::rename(from, to) {
+    let put = || match file::put(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
             let near = to.with_extension("restored");
             std::fs::copy(from, &near)?;
-            std::fs::File::open(&near)?.sync_all()?;
-            std::fs::rename(&near, to)
+            file::put(&near, to)
         }
         done => done,
     };

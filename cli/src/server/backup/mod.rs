@@ -6,7 +6,7 @@
 mod archive;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -91,10 +91,14 @@ async fn verify(options: &Verify) -> anyhow::Result<()> {
 async fn restore(options: &Restore) -> anyhow::Result<()> {
     let Restore { file, data, database_url, master_key } = options;
     let database = Database::parse(database_url.as_deref(), data)?;
-    if let Database::Sqlite { file, .. } = &database
-        && file.exists()
-    {
-        return Err(fail(Exit::Refused, format!("there is a store {} already", file.display())));
+    if let Database::Sqlite { file, folder } = &database {
+        let series = folder.join(SERIES);
+        let left = [file, &series].into_iter().flat_map(|file| left_of(file));
+        let left: Vec<String> = left.map(|path| path.display().to_string()).collect();
+        if !left.is_empty() {
+            let message = format!("a store, or something of one, is there already: {}", left.join(", "));
+            return Err(fail(Exit::Refused, message));
+        }
     }
     super::private_folder(data).with_context(|| format!("cannot make {}", data.display()))?;
     let work = tempfile::tempdir_in(data).context("cannot make a folder to work in")?;
@@ -122,6 +126,17 @@ async fn restore(options: &Restore) -> anyhow::Result<()> {
         "Start the server as before. Who has signed in since the backup has to do so again; what was revoked since is not.",
     );
     Ok(())
+}
+
+/// What there is of a SQLite file. Without the file itself the others are as bad: SQLite would take them for the last changes
+/// of the one that is put there.
+fn left_of(file: &Path) -> Vec<PathBuf> {
+    let parts = ["", "-wal", "-shm", "-journal"].into_iter().map(|end| {
+        let mut path = file.as_os_str().to_owned();
+        path.push(end);
+        PathBuf::from(path)
+    });
+    parts.filter(|path| path.symlink_metadata().is_ok()).collect()
 }
 
 /// A folder beside a file, for copies as large as it; it goes with the value.

@@ -247,6 +247,8 @@ pub struct Loaded {
     pub revision: u64,
     /// The log has all changes after this revision.
     pub compacted: u64,
+    /// The changes after this revision were read: the newest, as far as they are not too large together.
+    pub log_from: u64,
     /// The log, oldest first; changes of kinds that were not asked for are left out.
     pub changes: Vec<StoredChange>,
     /// The tokens.

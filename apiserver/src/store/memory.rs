@@ -67,6 +67,7 @@ impl Backend for Memory {
         Ok(Loaded {
             revision: content.revision,
             compacted: content.compacted,
+            log_from: content.compacted,
             changes: changes.collect(),
             tokens: content.tokens.values().cloned().collect(),
             tokens_version: 0,

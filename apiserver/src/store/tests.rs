@@ -4,6 +4,7 @@ mod cluster;
 mod contract;
 mod crash;
 mod history;
+mod large;
 mod proxy;
 mod replicas;
 mod seal;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::super::backend::{Changes, Loaded, MadeState, News, Portion, Position, StoredChange, StoredObject, stopped};
 use super::super::error::BackendError;
 use super::super::event::Change;
+use super::super::log;
 use super::super::number::time;
 use super::super::object::{KindId, Table};
 use super::statements::Statements;
@@ -16,6 +17,8 @@ use super::{failed, position_of, signed, tokens, unsigned, within};
 
 /// Objects that are passed on together: about 0.5 MB.
 const PORTION_ROWS: usize = 512;
+/// But no further ones once they have this many bytes together.
+const PORTION_BYTES: usize = 4 << 20;
 
 /// Where the store is.
 pub(super) async fn position(connection: &mut PgConnection) -> Result<Position, BackendError> {
@@ -41,10 +44,18 @@ pub(super) async fn everything(
         objects(connection, KindId(kind), statements.objects(kind)?, &portions).await?;
     }
     drop(portions);
+    let log_from = sqlx::query_scalar::<_, i64>(log::BEGINS)
+        .bind(signed(position.compacted))
+        .bind(signed(log::READ_BYTES_MAX))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("cannot read how large the log is"))
+        .and_then(unsigned)?;
     let loaded = Loaded {
         revision: position.revision,
         compacted: position.compacted,
-        changes: changes(connection, tables, position).await?,
+        log_from,
+        changes: changes(connection, tables, log_from, position.revision).await?,
         tokens: tokens::load(connection).await?,
         tokens_version: position.tokens_version,
     };
@@ -60,17 +71,20 @@ async fn objects(
 ) -> Result<(), BackendError> {
     let doing = "cannot read a kind's table";
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(connection);
-    let mut objects = Vec::with_capacity(PORTION_ROWS);
+    let (mut objects, mut bytes) = (Vec::with_capacity(PORTION_ROWS), 0);
     while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+        let body: String = row.try_get(5).map_err(failed(doing))?;
+        bytes += body.len();
         objects.push(StoredObject {
             revision: unsigned(integer(&row, 0)?)?,
             created: time(integer(&row, 1)?)?,
             modified: time(integer(&row, 2)?)?,
             namespace: row.try_get(3).map_err(failed(doing))?,
             name: row.try_get(4).map_err(failed(doing))?,
-            body: row.try_get::<String, _>(5).map_err(failed(doing))?.into(),
+            body: body.into(),
         });
-        if objects.len() == PORTION_ROWS {
+        if objects.len() == PORTION_ROWS || bytes >= PORTION_BYTES {
+            bytes = 0;
             let objects = std::mem::replace(&mut objects, Vec::with_capacity(PORTION_ROWS));
             portions.send(Portion { kind, objects }).await.map_err(|_gone| stopped())?;
         }
@@ -81,16 +95,18 @@ async fn objects(
 async fn changes(
     connection: &mut PgConnection,
     tables: &[Table],
-    position: Position,
+    from: u64,
+    revision: u64,
 ) -> Result<Vec<StoredChange>, BackendError> {
     let mut rows = sqlx::query(
         "SELECT revision, time, kind, namespace, name, operation, last, previous, previous_modified \
-         FROM store_changes ORDER BY revision",
+         FROM store_changes WHERE revision > $1 ORDER BY revision",
     )
+    .bind(signed(from))
     .fetch(connection);
     let doing = "cannot read the log of changes";
     let mut changes = Vec::new();
-    let mut expected = position.compacted;
+    let mut expected = from;
     while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
         expected += 1;
         let found = unsigned(integer(&row, 0)?)?;
@@ -117,9 +133,8 @@ async fn changes(
             previous,
         });
     }
-    if expected != position.revision {
-        let message = format!("the log ends at {expected}, the store at {}", position.revision);
-        return Err(BackendError::Damaged(message));
+    if expected != revision {
+        return Err(BackendError::Damaged(format!("the log ends at {expected}, the store at {revision}")));
     }
     Ok(changes)
 }
@@ -136,7 +151,7 @@ pub(super) async fn news(
     let doing = "cannot read what others have changed";
     let tokens = if position.tokens_version == tokens_known { None } else { Some(tokens::load(connection).await?) };
     let mut changes = Vec::new();
-    let mut upto = revision;
+    let (mut upto, mut bytes) = (revision, 0);
     if position.revision > revision {
         let query = sqlx::query(AssertSqlSafe(Arc::clone(sql))).bind(signed(revision));
         let mut rows = query.fetch(connection);
@@ -149,6 +164,11 @@ pub(super) async fn news(
             let Some(kind) = kind(&row, 2, tables)? else { continue };
             let state: Option<String> = row.try_get(6).map_err(failed(doing))?;
             let state = state.ok_or_else(|| BackendError::Damaged(format!("the change {upto} leads to no state")))?;
+            bytes += state.len() as u64;
+            if bytes > log::READ_BYTES_MAX {
+                // The objects alone take less than all states that they have been in.
+                return Ok(News::Lost);
+            }
             changes.push(MadeState {
                 revision: upto,
                 time: time(integer(&row, 1)?)?,

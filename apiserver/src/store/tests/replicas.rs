@@ -114,7 +114,8 @@ async fn a_server_that_was_away_for_too_long_reads_everything_anew() {
     let database = Database::new();
     let proxy = Proxy::new(&database);
     let mut settings = settings();
-    settings.log = LogLimits { changes_max: 10, age_max: Duration::from_mins(1), changes_old_max: 5 };
+    settings.log =
+        LogLimits { changes_max: 10, age_max: Duration::from_mins(1), changes_old_max: 5, ..LogLimits::default() };
     let one = server(&database.url(), settings.clone()).await;
     one.write(create(&thing("a", "first"), 0)).await.unwrap();
     let away = server(&proxy.url(&database), settings).await;

@@ -1,0 +1,104 @@
+//! Large objects: what is read of a database, at the start and from other servers, stays small whatever tenants have written.
+
+use super::cluster::Database;
+use super::*;
+
+/// As large as objects may be.
+const BODY: usize = 1_400_000;
+/// So many states of that size are more than is read of the log.
+const CHANGES: u64 = 60;
+
+macro_rules! on_both_databases {
+    ($($name:ident)*) => {
+        mod in_postgres { $(#[tokio::test] async fn $name() { super::$name(super::Bed::postgres()).await; })* }
+        mod in_sqlite { $(#[tokio::test] async fn $name() { super::$name(super::Bed::sqlite()).await; })* }
+    };
+}
+
+on_both_databases! {
+    of_a_log_that_is_too_large_the_newest_is_read
+    large_objects_are_read_a_few_at_a_time
+}
+
+/// Of a kind that is not sealed.
+fn plan(name: &str) -> Key {
+    Key::new(PLANS, "", name)
+}
+
+/// Writes the same object again and again.
+async fn overwrite(store: &Store) {
+    let large = "x".repeat(BODY);
+    store.write(create(&plan("x"), large.as_str())).await.unwrap();
+    for _ in 1..CHANGES {
+        store.write(replace(&plan("x"), store.revision(), large.as_str())).await.unwrap();
+    }
+}
+
+fn endless() -> Settings {
+    Settings { log: LogLimits { bytes_max: u64::MAX, ..LogLimits::default() }, ..settings() }
+}
+
+async fn of_a_log_that_is_too_large_the_newest_is_read(bed: Bed) {
+    let store = bed.open_with(endless()).await;
+    overwrite(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    let store = bed.open_with(endless()).await;
+    assert!(store.watch(PLANS, "", 1).is_err(), "it is as if it had left the log");
+    assert!(store.shared.logged().bytes() <= log::READ_BYTES_MAX);
+    // The ring keeps less than the log.
+    let newest = take(&mut store.watch(PLANS, "", CHANGES - 5).unwrap(), 5).await;
+    assert_eq!(newest.last().unwrap().revision, CHANGES);
+    let compacted = store.compact().await.unwrap();
+    assert!(compacted > 5 && compacted < CHANGES - 5, "and leaves it: {compacted}");
+}
+
+async fn large_objects_are_read_a_few_at_a_time(bed: Bed) {
+    const OBJECTS: usize = 12;
+    let store = bed.open().await;
+    for number in 0..OBJECTS {
+        store.write(create(&plan(&number.to_string()), "x".repeat(BODY))).await.unwrap();
+    }
+    store.close().await.unwrap();
+    drop(store);
+    let (portions, mut arriving) = mpsc::channel(2);
+    let tables = tables();
+    let loading = async {
+        match &bed {
+            Bed::Memory(_) => panic!("this is about databases"),
+            Bed::Sqlite(folder) => {
+                let mut backend = Sqlite::open(folder.path().join("store.sqlite")).await.unwrap();
+                backend.load(&tables, portions).await.unwrap()
+            }
+            Bed::Postgres(database) => {
+                Postgres::connect(&database.url()).await.unwrap().load(&tables, portions).await.unwrap()
+            }
+        }
+    };
+    let counting = async {
+        let mut counts = Vec::new();
+        while let Some(Portion { objects, .. }) = arriving.recv().await {
+            counts.push(objects.len());
+        }
+        counts
+    };
+    let (_, counts) = tokio::join!(loading, counting);
+    assert_eq!(counts.iter().sum::<usize>(), OBJECTS);
+    assert!(counts.iter().all(|count| count * BODY < 8 << 20), "{counts:?}");
+}
+
+#[tokio::test]
+async fn too_much_of_others_is_read_as_what_it_has_led_to() {
+    let database = Database::new();
+    let open =
+        async || Store::open(Postgres::connect(&database.url()).await.unwrap(), tables(), endless()).await.unwrap();
+    let one = open().await;
+    overwrite(&one).await;
+    let mut backend = Postgres::connect(&database.url()).await.unwrap();
+    // The statements are made by reading everything, which nobody takes here.
+    let (portions, arriving) = mpsc::channel(1);
+    drop(arriving);
+    backend.load(&tables(), portions).await.unwrap_err();
+    assert!(matches!(backend.news(1).await.unwrap(), News::Lost));
+    assert!(matches!(backend.news(CHANGES - 5).await.unwrap(), News::Changes(changes) if changes.changes.len() == 5));
+}

@@ -106,8 +106,9 @@ impl<B: Backend> Sealed<B> {
         }
         if sealed > 0 {
             tracing::info!(rows = sealed, "the store was not sealed, and is now");
-            self.inner.scrub(&shelves).await?;
         }
+        // Also if nothing was left to seal: a start that sealed it all may have ended before this.
+        self.inner.scrub(&shelves).await?;
         self.inner.save_master_key(&KnownKey { id: primary.to_owned(), created: now, complete: true }).await
     }
 }

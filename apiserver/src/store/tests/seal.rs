@@ -130,6 +130,25 @@ async fn a_store_that_was_not_sealed_is_when_it_is_opened_with_a_key(bed: Bed) {
     assert!(bed.try_open(Some(ring(&[1]))).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_sealing_that_was_cut_off_leaves_nothing_open_in_the_end() {
+    let bed = Bed::sqlite();
+    let store = bed.try_open(None).await.unwrap();
+    write_all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    // Whoever reads the file keeps its old pages from being written over.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bed.file());
+    let mut reader = options.connect().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT * FROM store_meta").execute(&mut reader).await.unwrap();
+    let Err(Error::Backend(refused)) = bed.try_open(Some(ring(&[1]))).await else { panic!("something is left") };
+    assert!(refused.to_string().contains("somebody reads it"), "{refused}");
+    reader.close().await.unwrap();
+    let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
+    assert!(!has(&bed.content(), SECRET), "though all rows were sealed before");
+    assert!(store.get(&thing("a", "kept")).is_some());
+}
+
 async fn another_key_opens_nothing(bed: Bed) {
     let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
     write_all(&store).await;

@@ -130,7 +130,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         let candidate = Candidate::new(client, address, leader);
         apiserver::task::spawn("election", candidate.run(shutdown.clone(), move |term| work.begin(term)))
     } else {
-        work.begin(shutdown.clone())
+        apiserver::task::spawn("lead", work.lead(shutdown.clone()))
     };
     // What ends before it is told to cannot be done without.
     let (ending, ended) = (shutdown.clone(), shutdown.clone());

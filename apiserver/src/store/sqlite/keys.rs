@@ -16,7 +16,8 @@ pub(super) async fn scrub(connection: &mut SqliteConnection) -> Result<(), Backe
         Ok(())
     } else {
         // It answers so instead of failing.
-        let message = "somebody reads it, so that its old pages cannot be written over: start again when they have ended";
+        let message =
+            "somebody reads it, so that its old pages cannot be written over: start again when they have ended";
         Err(BackendError::Unsuitable(message.to_owned()))
     }
 }

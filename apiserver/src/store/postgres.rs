@@ -39,6 +39,9 @@ use super::tokens::{Ended, Token};
 /// A transaction takes some milliseconds; one that takes this long waits for a database that is gone or stopped. More than
 /// the database's own limit (`statement_timeout`), whose error says more.
 const TRANSACTION_MAX: Duration = Duration::from_secs(20);
+/// How long the next row of a large table may take, and the first one, for which the table may have to be sorted. The database
+/// itself sets no limit then, and one whose network has fallen silent would hold the writer up for ever.
+const ROW_MAX: Duration = Duration::from_mins(1);
 /// How long the outcome of a commit is looked for after its connection was lost: a restart of the database takes seconds.
 /// Writers wait meanwhile, and their clients' own patience is not much longer.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
@@ -69,6 +72,7 @@ pub struct Postgres {
     tokens_version: i64,
     /// Whether the database was once seen before a revision that this server has committed or shown.
     gone_back: bool,
+    row_max: Duration,
 }
 
 impl fmt::Debug for Postgres {
@@ -93,7 +97,13 @@ impl Postgres {
             locked: false,
             tokens_version: 0,
             gone_back: false,
+            row_max: ROW_MAX,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_row_max(self, row_max: Duration) -> Self {
+        Self { row_max, ..self }
     }
 
     async fn session(&mut self) -> Result<&mut Session, BackendError> {
@@ -279,8 +289,9 @@ impl Backend for Postgres {
         self.statements = Statements::new(tables)?;
         self.tables = tables.into();
         let statements = std::mem::take(&mut self.statements);
+        let row_max = self.row_max;
         let result = match self.connection().await {
-            Ok(connection) => read::everything(connection, &statements, tables, portions).await,
+            Ok(connection) => read::everything(connection, &statements, tables, portions, row_max).await,
             Err(error) => Err(error),
         };
         self.statements = statements;

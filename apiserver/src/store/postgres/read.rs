@@ -1,10 +1,12 @@
 //! Reading from PostgreSQL: everything at the start, and later what others have committed.
 
-use futures::TryStreamExt;
+use futures::{Stream, StreamExt, TryStreamExt};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::super::backend::{Changes, Loaded, MadeState, News, Portion, Position, StoredChange, StoredObject, stopped};
 use super::super::error::BackendError;
@@ -33,34 +35,38 @@ pub(super) async fn everything(
     statements: &Statements,
     tables: &[Table],
     portions: mpsc::Sender<Portion>,
+    row_max: Duration,
 ) -> Result<(Loaded, Position), BackendError> {
     let doing = "cannot read the store";
     // Large tables may take longer than what is usual for a statement.
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; \
                  SET LOCAL idle_in_transaction_session_timeout = 0";
-    sqlx::raw_sql(begin).execute(&mut *connection).await.map_err(failed(doing))?;
+    within(sqlx::raw_sql(begin).execute(&mut *connection)).await?.map_err(failed(doing))?;
     let position = position(connection).await?;
     for kind in 0..tables.len() {
-        objects(connection, KindId(kind), statements.objects(kind)?, &portions).await?;
+        objects(connection, KindId(kind), statements.objects(kind)?, &portions, row_max).await?;
     }
     drop(portions);
     let log_from = sqlx::query_scalar::<_, i64>(log::BEGINS)
         .bind(signed(position.compacted))
         .bind(signed(log::READ_BYTES_MAX))
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed("cannot read how large the log is"))
-        .and_then(unsigned)?;
+        .fetch_one(&mut *connection);
+    let log_from = within(log_from).await?.map_err(failed("cannot read how large the log is")).and_then(unsigned)?;
     let loaded = Loaded {
         revision: position.revision,
         compacted: position.compacted,
         log_from,
-        changes: changes(connection, tables, log_from, position.revision).await?,
-        tokens: tokens::load(connection).await?,
+        changes: changes(connection, tables, log_from, position.revision, row_max).await?,
+        tokens: within(tokens::load(connection)).await??,
         tokens_version: position.tokens_version,
     };
-    sqlx::raw_sql("COMMIT").execute(connection).await.map_err(failed(doing))?;
+    within(sqlx::raw_sql("COMMIT").execute(connection)).await?.map_err(failed(doing))?;
     Ok((loaded, position))
+}
+
+/// The next row, which must not let itself be waited for too long.
+async fn next<S: Stream + Unpin>(rows: &mut S, row_max: Duration) -> Result<Option<S::Item>, BackendError> {
+    timeout(row_max, rows.next()).await.map_err(|_elapsed| BackendError::Lost)
 }
 
 async fn objects(
@@ -68,11 +74,12 @@ async fn objects(
     kind: KindId,
     sql: Arc<str>,
     portions: &mpsc::Sender<Portion>,
+    row_max: Duration,
 ) -> Result<(), BackendError> {
     let doing = "cannot read a kind's table";
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(connection);
     let (mut objects, mut bytes) = (Vec::with_capacity(PORTION_ROWS), 0);
-    while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+    while let Some(row) = next(&mut rows, row_max).await?.transpose().map_err(failed(doing))? {
         let body: String = row.try_get(5).map_err(failed(doing))?;
         bytes += body.len();
         objects.push(StoredObject {
@@ -97,6 +104,7 @@ async fn changes(
     tables: &[Table],
     from: u64,
     revision: u64,
+    row_max: Duration,
 ) -> Result<Vec<StoredChange>, BackendError> {
     let mut rows = sqlx::query(
         "SELECT revision, time, kind, namespace, name, operation, last, previous, previous_modified \
@@ -107,7 +115,7 @@ async fn changes(
     let doing = "cannot read the log of changes";
     let mut changes = Vec::new();
     let mut expected = from;
-    while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
+    while let Some(row) = next(&mut rows, row_max).await?.transpose().map_err(failed(doing))? {
         expected += 1;
         let found = unsigned(integer(&row, 0)?)?;
         if found != expected {

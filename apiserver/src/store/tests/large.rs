@@ -1,6 +1,7 @@
 //! Large objects: what is read of a database, at the start and from other servers, stays small whatever tenants have written.
 
 use super::cluster::Database;
+use super::proxy::{Fate, Proxy};
 use super::*;
 
 /// As large as objects may be.
@@ -101,4 +102,27 @@ async fn too_much_of_others_is_read_as_what_it_has_led_to() {
     backend.load(&tables(), portions).await.unwrap_err();
     assert!(matches!(backend.news(1).await.unwrap(), News::Lost));
     assert!(matches!(backend.news(CHANGES - 5).await.unwrap(), News::Changes(changes) if changes.changes.len() == 5));
+}
+
+#[tokio::test]
+async fn a_database_that_falls_silent_while_it_is_read_is_given_up() {
+    let database = Database::new();
+    let store = Store::open(Postgres::connect(&database.url()).await.unwrap(), tables(), settings()).await.unwrap();
+    for number in 0..12 {
+        store.write(create(&plan(&number.to_string()), "x".repeat(BODY))).await.unwrap();
+    }
+    let proxy = Proxy::new(&database);
+    let connected = Postgres::connect(&proxy.url(&database)).await.unwrap();
+    let mut backend = connected.with_row_max(Duration::from_secs(2));
+    let (portions, mut arriving) = mpsc::channel(1);
+    let tables = tables();
+    let reading = tokio::time::timeout(PATIENCE, backend.load(&tables, portions));
+    let falling_silent = async {
+        // The first that has anything; the rest is more than what is on its way.
+        while arriving.recv().await.is_some_and(|portion| portion.objects.is_empty()) {}
+        proxy.set(Fate::Silent);
+        while arriving.recv().await.is_some() {}
+    };
+    let (read, ()) = tokio::join!(reading, falling_silent);
+    assert!(matches!(read.expect("it does not wait for ever"), Err(BackendError::Lost)));
 }

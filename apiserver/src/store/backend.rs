@@ -89,6 +89,11 @@ pub trait Backend: Send + 'static {
         ready(Ok(()))
     }
 
+    /// Inserts one if there is none yet, whichever of several servers does so first.
+    fn save_first_master_key(&mut self, _key: &KnownKey) -> impl Future<Output = Result<(), BackendError>> + Send {
+        ready(Ok(()))
+    }
+
     /// Removes one of them.
     fn forget_master_key(&mut self, _id: &str) -> impl Future<Output = Result<(), BackendError>> + Send {
         ready(Ok(()))

@@ -369,6 +369,11 @@ impl Backend for Postgres {
         self.tidy(result).await
     }
 
+    async fn save_first_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        let result = on_connection!(self, connection => keys::save_first(connection, key));
+        self.tidy(result).await
+    }
+
     async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
         let result = on_connection!(self, connection => keys::forget(connection, id));
         self.tidy(result).await

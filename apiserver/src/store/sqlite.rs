@@ -280,6 +280,10 @@ impl Backend for Sqlite {
         keys::save(self.writer().await?, key).await
     }
 
+    async fn save_first_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        keys::save_first(self.writer().await?, key).await
+    }
+
     async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
         keys::forget(self.writer().await?, id).await
     }

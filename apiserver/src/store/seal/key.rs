@@ -46,6 +46,12 @@ pub enum SealError {
     /// It was changed, or stands where another one should.
     #[error("{0} is not what was sealed: it was changed, or belongs elsewhere")]
     Forged(String),
+    /// Another server has noted its key first.
+    #[error(
+        "another server has begun to use this database at the same moment, with the master key {0}: give this server the \
+         same key"
+    )]
+    Overtaken(String),
     /// The keys that were given lack one that something may be sealed with.
     #[error("the master key {0} is still needed, and not there")]
     Needed(String),

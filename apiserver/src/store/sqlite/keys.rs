@@ -6,6 +6,11 @@ use super::super::seal::rows;
 
 rows!(SqliteConnection, SqliteRow);
 
+/// Nobody else writes to the file.
+pub(super) async fn save_first(connection: &mut SqliteConnection, key: &KnownKey) -> Result<(), BackendError> {
+    insert(connection, sql::SAVE_FIRST_KEY, key).await
+}
+
 /// Writes the file anew, without the pages that nothing is on any more, and empties the log.
 pub(super) async fn scrub(connection: &mut SqliteConnection) -> Result<(), BackendError> {
     let doing = "cannot write the database anew";

@@ -149,6 +149,33 @@ async fn a_sealing_that_was_cut_off_leaves_nothing_open_in_the_end() {
     assert!(store.get(&thing("a", "kept")).is_some());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_servers_that_begin_at_once_with_keys_of_their_own_one_does() {
+    const SERVERS: u8 = 6;
+    let bed = Bed::postgres();
+    let Bed::Postgres(database) = &bed else { panic!("it is PostgreSQL") };
+    let mut backends = Vec::new();
+    for _ in 0..SERVERS {
+        backends.push(Postgres::connect(&database.url()).await.unwrap());
+    }
+    let opening = backends.into_iter().zip(1..).map(|(backend, byte)| {
+        let settings = Settings { keys: Some(ring(&[byte])), ..settings() };
+        task::spawn("server", async move { (byte, Store::open(backend, tables(), settings).await) })
+    });
+    let (mut begun, mut refused) = (Vec::new(), Vec::new());
+    for opened in futures::future::join_all(opening.collect::<Vec<_>>()).await {
+        match opened.unwrap() {
+            (byte, Ok(store)) => begun.push((byte, store)),
+            (_, Err(Error::Backend(error))) => refused.push(error.to_string()),
+            (_, Err(error)) => panic!("{error:?}"),
+        }
+    }
+    let [(first, store)] = &begun[..] else { panic!("{} have begun, each with another key", begun.len()) };
+    let id = master_key(*first).id().to_owned();
+    assert!(refused.iter().all(|error| error.contains(&format!("with the master key {id}"))), "{refused:?}");
+    assert_eq!(store.master_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>(), [id]);
+}
+
 async fn another_key_opens_nothing(bed: Bed) {
     let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
     write_all(&store).await;

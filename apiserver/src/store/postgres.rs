@@ -256,16 +256,18 @@ impl Postgres {
             .and_then(|row| row.try_get::<Option<i64>, _>(0))
             .map_err(failed(doing))?;
         let upto = signed(through).min(last).max(aged.unwrap_or(0));
+        let mut reached = from;
         if upto > signed(from) {
-            for sql in [
-                "DELETE FROM store_changes WHERE revision <= $1",
-                "UPDATE store_meta SET compacted_revision = $1 WHERE id = 1",
-            ] {
-                sqlx::query(sql).bind(upto).execute(&mut *transaction).await.map_err(failed(doing))?;
-            }
+            let sql = "DELETE FROM store_changes WHERE revision <= $1";
+            sqlx::query(sql).bind(upto).execute(&mut *transaction).await.map_err(failed(doing))?;
+            // Another server may have gone further after what was read above, and before the lock was taken.
+            let sql = "UPDATE store_meta SET compacted_revision = GREATEST(compacted_revision, $1) WHERE id = 1 \
+                       RETURNING compacted_revision";
+            let row = sqlx::query_scalar(sql).bind(upto).fetch_one(&mut *transaction).await;
+            reached = unsigned(row.map_err(failed(doing))?)?;
         }
         transaction.commit().await.map_err(failed(doing))?;
-        Ok(unsigned(upto)?.max(from))
+        Ok(reached)
     }
 
     /// Takes note of a change of tokens that this server has made. If others have changed some too, all are read again.

@@ -126,3 +126,32 @@ async fn a_database_that_falls_silent_while_it_is_read_is_given_up() {
     let (read, ()) = tokio::join!(reading, falling_silent);
     assert!(matches!(read.expect("it does not wait for ever"), Err(BackendError::Lost)));
 }
+
+/// The most memory that this process has had, in bytes. Every test has a process of its own.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+}
+
+#[tokio::test]
+async fn a_table_larger_than_the_memory_is_copied_both_ways() {
+    let (database, target) = (Database::new(), Database::new());
+    for database in [&database, &target] {
+        Postgres::connect(&database.url()).await.unwrap().close().await.unwrap();
+    }
+    database.query(
+        "INSERT INTO store_audit (time, user_name, namespace, resource, verb, record) \
+         SELECT n, 'u', '', 'r', 'v', n || repeat('x', 1000000) FROM generate_series(1, 128) AS n",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("store.sqlite");
+    Sqlite::open(&file).await.unwrap().close().await.unwrap();
+    let before = peak();
+    let there = export(&database.url(), &[&file]).await.unwrap();
+    let back = transfer(&[&file], &target.url(), Direction::ToPostgres).await.unwrap();
+    let taken = peak() - before;
+    assert_eq!(there, back);
+    assert!(there.iter().any(|moved| moved.table == "store_audit" && moved.rows == 128));
+    assert!(taken < 64 << 20, "{taken} bytes were taken for 128 MB");
+}

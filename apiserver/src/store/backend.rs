@@ -35,8 +35,13 @@ pub trait Backend: Send + 'static {
     /// same transaction. Returns the revision up to which the log is now compacted.
     fn compact(&mut self, compaction: Compaction) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
-    /// Inserts or replaces a token. One that is revoked stays so.
-    fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// Inserts or replaces a token, and writes the line of the audit log about that in the same transaction. A token that is
+    /// revoked stays so.
+    fn save_token(
+        &mut self,
+        token: &Token,
+        line: Option<&Arc<AuditLine>>,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Notes when a token was used.
     fn touch_token(&mut self, id: &str, at: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;

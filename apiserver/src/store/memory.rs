@@ -111,8 +111,9 @@ impl Backend for Memory {
         Ok(content.compacted)
     }
 
-    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
+    async fn save_token(&mut self, token: &Token, line: Option<&Arc<AuditLine>>) -> Result<(), BackendError> {
         let mut content = self.content();
+        content.audit.extend(line.cloned());
         let revoked = content.tokens.get(&token.id).and_then(|known| known.revoked).or(token.revoked);
         content.tokens.insert(token.id.clone(), Token { revoked, ..token.clone() });
         Ok(())

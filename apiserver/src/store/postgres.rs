@@ -321,8 +321,9 @@ impl Backend for Postgres {
         self.tidy(result).await
     }
 
-    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        let result = on_connection!(self, connection => tokens::save(connection, token));
+    async fn save_token(&mut self, token: &Token, line: Option<&Arc<AuditLine>>) -> Result<(), BackendError> {
+        let line = line.map(|line| self.statements.notes(std::slice::from_ref(line))).transpose()?;
+        let result = on_connection!(self, connection => tokens::save(connection, token, line));
         let version = self.tidy(result).await?;
         self.know_tokens(version);
         Ok(())

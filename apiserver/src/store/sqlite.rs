@@ -242,8 +242,13 @@ impl Backend for Sqlite {
         unsigned(upto)
     }
 
-    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        tokens::save(self.writer().await?, token).await
+    async fn save_token(&mut self, token: &Token, line: Option<&Arc<AuditLine>>) -> Result<(), BackendError> {
+        let lines = self.statements.lines(line)?;
+        let doing = "cannot save a token";
+        let mut transaction = self.writer().await?.begin_with("BEGIN IMMEDIATE").await.map_err(failed(doing))?;
+        tokens::save(&mut transaction, token).await?;
+        run(&mut transaction, lines).await.map_err(failed("cannot write the audit log"))?;
+        transaction.commit().await.map_err(failed(doing))
     }
 
     async fn touch_token(&mut self, id: &str, at: Timestamp) -> Result<(), BackendError> {

@@ -9,6 +9,7 @@ mod proxy;
 mod replicas;
 mod seal;
 mod sqlite;
+mod tokens;
 mod upgrade;
 
 use std::collections::BTreeMap;

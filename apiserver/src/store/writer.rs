@@ -40,8 +40,6 @@ pub(super) enum Request {
     },
     Token {
         change: TokenChange,
-        /// What is noted if it happens.
-        line: Option<Arc<AuditLine>>,
         answer: oneshot::Sender<Result<(), Error>>,
     },
     Compact {
@@ -172,8 +170,8 @@ impl<B: Backend> Writer<B> {
                             bytes = 0;
                         }
                     }
-                    Request::Token { change, line, answer } => {
-                        let result = tokens::apply(&mut self.backend, &self.shared, change, line).await;
+                    Request::Token { change, answer } => {
+                        let result = tokens::apply(&mut self.backend, &self.shared, change).await;
                         // Whoever asked may have gone; what was done stays done.
                         answer.send(result).ok();
                     }

@@ -207,8 +207,12 @@ impl<B: Backend> Backend for Sealed<B> {
         self.inner.compact(compaction)
     }
 
-    fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send {
-        self.inner.save_token(token)
+    fn save_token(
+        &mut self,
+        token: &Token,
+        line: Option<&Arc<AuditLine>>,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send {
+        self.inner.save_token(token, line)
     }
 
     fn touch_token(&mut self, id: &str, at: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send {

@@ -71,7 +71,7 @@ impl Bed {
     }
 
     /// Changes the closed database behind the store's back.
-    async fn execute(&self, statement: &'static str) {
+    pub(super) async fn execute(&self, statement: &'static str) {
         match self {
             Self::Memory(_) => panic!("this is about databases"),
             Self::Sqlite(_) => {

@@ -18,6 +18,7 @@ mod delete;
 pub mod discovery;
 mod documents;
 pub mod error;
+pub mod file;
 mod freshness;
 mod gc;
 mod guard;

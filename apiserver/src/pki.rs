@@ -5,7 +5,6 @@
 
 pub mod client;
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -93,7 +92,7 @@ impl Pki {
 /// Reads the certificates of `dir`, or makes what is missing or due. `hosts` are the DNS names and IP addresses that
 /// clients use.
 pub fn load_or_create(dir: &Path, hosts: &[String], clock: &Clock) -> Result<Pki, Error> {
-    std::fs::create_dir_all(dir).map_err(|source| Error::File { path: dir.into(), source })?;
+    crate::file::make_folder(dir).map_err(|source| Error::File { path: dir.into(), source })?;
     let now = clock.now();
     let (ca_path, ca_key_path) = (dir.join("ca.crt"), dir.join("ca.key"));
     let (path, key_path) = (dir.join("server.crt"), dir.join("server.key"));
@@ -223,20 +222,7 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
 
 /// Replaces a file atomically, readable by its owner only.
 fn write(path: &Path, text: &str) -> Result<(), Error> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let temporary = path.with_extension("new");
-    let result = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| std::fs::rename(&temporary, path));
-    result.map_err(|source| Error::File { path: path.into(), source })
+    crate::file::write(path, text.as_bytes()).map_err(|source| Error::File { path: path.into(), source })
 }
 
 #[cfg(test)]

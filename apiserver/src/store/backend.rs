@@ -35,8 +35,13 @@ pub trait Backend: Send + 'static {
     /// same transaction. Returns the revision up to which the log is now compacted.
     fn compact(&mut self, compaction: Compaction) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
-    /// Inserts or replaces a token. One that is revoked stays so.
-    fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send;
+    /// Inserts or replaces a token, and writes the line of the audit log about that in the same transaction. A token that is
+    /// revoked stays so.
+    fn save_token(
+        &mut self,
+        token: &Token,
+        line: Option<&Arc<AuditLine>>,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Notes when a token was used.
     fn touch_token(&mut self, id: &str, at: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send;
@@ -86,6 +91,11 @@ pub trait Backend: Send + 'static {
 
     /// Inserts or replaces one of them.
     fn save_master_key(&mut self, _key: &KnownKey) -> impl Future<Output = Result<(), BackendError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Inserts one if there is none yet, whichever of several servers does so first.
+    fn save_first_master_key(&mut self, _key: &KnownKey) -> impl Future<Output = Result<(), BackendError>> + Send {
         ready(Ok(()))
     }
 
@@ -247,6 +257,8 @@ pub struct Loaded {
     pub revision: u64,
     /// The log has all changes after this revision.
     pub compacted: u64,
+    /// The changes after this revision were read: the newest, as far as they are not too large together.
+    pub log_from: u64,
     /// The log, oldest first; changes of kinds that were not asked for are left out.
     pub changes: Vec<StoredChange>,
     /// The tokens.

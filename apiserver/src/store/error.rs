@@ -89,7 +89,7 @@ pub enum BackendError {
     #[error("damaged: {0}")]
     Damaged(String),
     /// The database is of no use for a store, or its address is none.
-    #[error("this PostgreSQL cannot be used: {0}")]
+    #[error("this database cannot be used: {0}")]
     Unsuitable(String),
     /// Another server has committed first: take over what it wrote, and plan again.
     #[error("another server has written in between")]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use jiff::Timestamp;
 
@@ -14,6 +14,7 @@ use super::body;
 use super::cache::{Place, State};
 use super::error::Error;
 use super::event::{Change, Event};
+use super::log::Logged;
 use super::meta::Reader;
 use super::metrics::Metrics;
 use super::object::{KindId, Object, Table};
@@ -38,7 +39,8 @@ impl Shared {
         metrics: Metrics,
         following: Option<Following>,
     ) -> Result<Self, Error> {
-        let Read { builder, state, rest } = read(backend, &tables, settings.ring.clone(), settings.clock.now()).await?;
+        let Read { builder, state, logged, rest } =
+            read(backend, &tables, settings.ring.clone(), settings.clock.now()).await?;
         let tokens = TokenCache::default();
         tokens.replace(rest.tokens);
         let shared = Self {
@@ -52,6 +54,7 @@ impl Shared {
             metrics,
             ring: settings.ring,
             log: settings.log,
+            logged: Mutex::new(logged),
             keys: settings.keys,
             compacted: AtomicU64::new(rest.compacted),
             upkeep: AtomicBool::new(true),
@@ -68,7 +71,7 @@ impl Shared {
     /// Reads everything anew, because others have committed more than can be taken over change by change. Watchers have
     /// to start again.
     pub(super) async fn reload<B: Backend>(&self, backend: &mut B) -> Result<(), Error> {
-        let Read { state, rest, .. } = read(backend, &self.tables, self.ring.clone(), self.clock.now()).await?;
+        let Read { state, logged, rest, .. } = read(backend, &self.tables, self.ring.clone(), self.clock.now()).await?;
         let mut woken: Vec<Arc<Channel>> = Vec::new();
         let old = {
             let mut current = self.state_mut();
@@ -84,6 +87,7 @@ impl Shared {
         }
         self.tokens.replace(rest.tokens);
         self.know_tokens(rest.tokens_version);
+        *self.logged() = logged;
         self.set_compacted(rest.compacted);
         self.reached.send_replace(rest.revision);
         self.gauge();
@@ -104,6 +108,7 @@ impl Shared {
 struct Read {
     builder: Builder,
     state: State,
+    logged: Logged,
     /// Without the changes, which are in the rings.
     rest: Loaded,
 }
@@ -129,7 +134,8 @@ fn assemble(
     ring: &RingLimits,
     now: Timestamp,
 ) -> Result<Read, Error> {
-    let mut state = State::new(rest.revision, rest.compacted, kinds.len());
+    let mut state = State::new(rest.revision, rest.log_from, kinds.len());
+    let mut logged = Logged::new(rest.log_from);
     for (index, objects) in kinds.into_iter().enumerate() {
         for object in objects {
             if object.revision > rest.revision {
@@ -140,11 +146,12 @@ fn assemble(
         }
     }
     for event in builder.events(&mut state, std::mem::take(&mut rest.changes))? {
+        logged.push(&event);
         if let Some(kind) = state.kinds.get_mut(event.kind.0) {
             kind.ring.push(event, ring, now);
         }
     }
-    Ok(Read { builder, state, rest })
+    Ok(Read { builder, state, logged, rest })
 }
 
 /// What an object is made of.

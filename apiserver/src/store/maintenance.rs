@@ -22,6 +22,9 @@ use super::{Shared, Store, Write, gauge};
 pub struct LogLimits {
     /// At most about this many changes, whatever their age. At 1 KiB each they are read in some 0.1 s.
     pub changes_max: u64,
+    /// At most about this many bytes of states before changes, not counting that sealed ones are a third larger. More than
+    /// the rings keep of a kind's ([`RingLimits::bytes_max`](super::RingLimits)), and read within a second.
+    pub bytes_max: u64,
     /// Changes older than this go, but for the newest [`LogLimits::changes_old_max`].
     pub age_max: Duration,
     /// So many changes stay whatever their age.
@@ -30,7 +33,7 @@ pub struct LogLimits {
 
 impl Default for LogLimits {
     fn default() -> Self {
-        Self { changes_max: 32_768, age_max: Duration::from_mins(5), changes_old_max: 1_000 }
+        Self { changes_max: 32_768, bytes_max: 48 << 20, age_max: Duration::from_mins(5), changes_old_max: 1_000 }
     }
 }
 
@@ -106,7 +109,8 @@ impl Store {
         for _ in 0..COMPACT_STEPS_MAX {
             let from = self.shared.compacted();
             let revision = self.revision();
-            let through = revision.saturating_sub(limits.changes_max);
+            let through =
+                revision.saturating_sub(limits.changes_max).max(self.shared.logged().through(limits.bytes_max));
             let aged_through = revision.saturating_sub(limits.changes_old_max);
             if from >= through.max(aged_through) {
                 return Ok(from);
@@ -162,6 +166,7 @@ impl Store {
                 self.shared.metrics.ring_events.with_label_values(&[&table.name]).set(gauge(kind.ring.len() as u64));
             }
         }
+        self.shared.metrics.log_bytes.set(gauge(self.shared.logged().bytes()));
         // The bodies are freed when no lock is held.
         drop(dropped);
     }

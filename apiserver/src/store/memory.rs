@@ -67,6 +67,7 @@ impl Backend for Memory {
         Ok(Loaded {
             revision: content.revision,
             compacted: content.compacted,
+            log_from: content.compacted,
             changes: changes.collect(),
             tokens: content.tokens.values().cloned().collect(),
             tokens_version: 0,
@@ -110,8 +111,9 @@ impl Backend for Memory {
         Ok(content.compacted)
     }
 
-    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
+    async fn save_token(&mut self, token: &Token, line: Option<&Arc<AuditLine>>) -> Result<(), BackendError> {
         let mut content = self.content();
+        content.audit.extend(line.cloned());
         let revoked = content.tokens.get(&token.id).and_then(|known| known.revoked).or(token.revoked);
         content.tokens.insert(token.id.clone(), Token { revoked, ..token.clone() });
         Ok(())

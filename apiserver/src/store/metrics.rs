@@ -16,6 +16,7 @@ pub(super) struct Metrics {
     pub(super) evictions: IntCounter,
     pub(super) revision: IntGauge,
     pub(super) compacted: IntGauge,
+    pub(super) log_bytes: IntGauge,
     pub(super) audit_lost: IntCounter,
 }
 
@@ -50,12 +51,13 @@ impl Metrics {
             )?,
             revision: IntGauge::new("apiserver_store_revision", "The last committed revision")?,
             compacted: IntGauge::new("apiserver_store_compacted_revision", "The log has the changes after it")?,
+            log_bytes: IntGauge::new("apiserver_store_log_bytes", "States before changes in the log, without sealing")?,
             audit_lost: IntCounter::new(
                 "apiserver_audit_lost_total",
                 "Refused requests that are not in the audit log because there were too many at once",
             )?,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 11] = [
+        let all: [Box<dyn prometheus::core::Collector>; 12] = [
             Box::new(metrics.commits.clone()),
             Box::new(metrics.writes.clone()),
             Box::new(metrics.batch_size.clone()),
@@ -66,6 +68,7 @@ impl Metrics {
             Box::new(metrics.evictions.clone()),
             Box::new(metrics.revision.clone()),
             Box::new(metrics.compacted.clone()),
+            Box::new(metrics.log_bytes.clone()),
             Box::new(metrics.audit_lost.clone()),
         ];
         for collector in all {

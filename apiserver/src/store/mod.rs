@@ -17,6 +17,7 @@ mod copy;
 mod error;
 mod event;
 mod load;
+mod log;
 mod maintenance;
 mod memory;
 mod meta;
@@ -40,7 +41,7 @@ mod writer;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -69,6 +70,7 @@ pub use self::watch::Watch;
 
 use self::body::Draft;
 use self::cache::{Place, State};
+use self::log::Logged;
 use self::meta::Reader;
 use self::metrics::Metrics;
 use self::pairs::Interner;
@@ -144,6 +146,8 @@ struct Shared {
     metrics: Metrics,
     ring: RingLimits,
     log: LogLimits,
+    /// What of the log the database has.
+    logged: Mutex<Logged>,
     keys: Option<Arc<KeyRing>>,
     compacted: AtomicU64,
     /// The revision of `state`, to wait for.
@@ -301,6 +305,12 @@ impl Store {
         closed.await.map_err(|_closed| Error::Closed)?
     }
 
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
+        let (answer, result) = oneshot::channel();
+        self.send(request(answer)).await?;
+        result.await.map_err(|_closed| Error::Closed)?
+    }
+
     async fn send(&self, request: Request) -> Result<(), Error> {
         self.requests.send(request).await.map_err(|_closed| Error::Closed)
     }
@@ -323,8 +333,13 @@ impl Shared {
         self.compacted.load(Ordering::Acquire)
     }
 
+    fn logged(&self) -> MutexGuard<'_, Logged> {
+        self.logged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set_compacted(&self, revision: u64) {
         self.compacted.store(revision, Ordering::Release);
+        self.logged().forget(revision);
         self.metrics.compacted.set(gauge(revision));
     }
 
@@ -402,6 +417,12 @@ impl Shared {
             for kind in touched.iter().map(|(kind, _)| *kind).collect::<BTreeSet<_>>() {
                 let count = state.kinds.get(kind.0).map_or(0, |kind| kind.objects.len());
                 self.metrics.objects.with_label_values(&[self.table_name(kind)]).set(gauge(count as u64));
+            }
+        }
+        {
+            let mut logged = self.logged();
+            for event in events {
+                logged.push(event);
             }
         }
         for channel in channels {

@@ -39,6 +39,9 @@ use super::tokens::{Ended, Token};
 /// A transaction takes some milliseconds; one that takes this long waits for a database that is gone or stopped. More than
 /// the database's own limit (`statement_timeout`), whose error says more.
 const TRANSACTION_MAX: Duration = Duration::from_secs(20);
+/// How long the next row of a large table may take, and the first one, for which the table may have to be sorted. The database
+/// itself sets no limit then, and one whose network has fallen silent would hold the writer up for ever.
+const ROW_MAX: Duration = Duration::from_mins(1);
 /// How long the outcome of a commit is looked for after its connection was lost: a restart of the database takes seconds.
 /// Writers wait meanwhile, and their clients' own patience is not much longer.
 const SETTLE_MAX: Duration = Duration::from_secs(10);
@@ -67,6 +70,9 @@ pub struct Postgres {
     locked: bool,
     /// Of the tokens that were read last.
     tokens_version: i64,
+    /// Whether the database was once seen before a revision that this server has committed or shown.
+    gone_back: bool,
+    row_max: Duration,
 }
 
 impl fmt::Debug for Postgres {
@@ -90,7 +96,14 @@ impl Postgres {
             tables: Arc::default(),
             locked: false,
             tokens_version: 0,
+            gone_back: false,
+            row_max: ROW_MAX,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_row_max(self, row_max: Duration) -> Self {
+        Self { row_max, ..self }
     }
 
     async fn session(&mut self) -> Result<&mut Session, BackendError> {
@@ -107,6 +120,9 @@ impl Postgres {
 
     /// Commits in the open transaction, or in one of its own.
     async fn try_commit(&mut self, batch: &Batch) -> Result<(), BackendError> {
+        if self.gone_back {
+            return Err(gone_back());
+        }
         let doing = "cannot commit a transaction";
         let locked = self.locked;
         let writer = self.session().await?.writer;
@@ -198,8 +214,11 @@ impl Postgres {
     /// What is new at a position.
     async fn since(&mut self, revision: u64, position: Position) -> Result<News, BackendError> {
         if position.revision < revision {
-            let message = format!("it is at revision {}, before this server's {revision}", position.revision);
-            return Err(BackendError::Damaged(message));
+            tracing::error!(revision, database = position.revision, "the database has gone back");
+            self.gone_back = true;
+        }
+        if self.gone_back {
+            return Err(gone_back());
         }
         if position.compacted > revision {
             return Ok(News::Lost);
@@ -237,16 +256,18 @@ impl Postgres {
             .and_then(|row| row.try_get::<Option<i64>, _>(0))
             .map_err(failed(doing))?;
         let upto = signed(through).min(last).max(aged.unwrap_or(0));
+        let mut reached = from;
         if upto > signed(from) {
-            for sql in [
-                "DELETE FROM store_changes WHERE revision <= $1",
-                "UPDATE store_meta SET compacted_revision = $1 WHERE id = 1",
-            ] {
-                sqlx::query(sql).bind(upto).execute(&mut *transaction).await.map_err(failed(doing))?;
-            }
+            let sql = "DELETE FROM store_changes WHERE revision <= $1";
+            sqlx::query(sql).bind(upto).execute(&mut *transaction).await.map_err(failed(doing))?;
+            // Another server may have gone further after what was read above, and before the lock was taken.
+            let sql = "UPDATE store_meta SET compacted_revision = GREATEST(compacted_revision, $1) WHERE id = 1 \
+                       RETURNING compacted_revision";
+            let row = sqlx::query_scalar(sql).bind(upto).fetch_one(&mut *transaction).await;
+            reached = unsigned(row.map_err(failed(doing))?)?;
         }
         transaction.commit().await.map_err(failed(doing))?;
-        Ok(unsigned(upto)?.max(from))
+        Ok(reached)
     }
 
     /// Takes note of a change of tokens that this server has made. If others have changed some too, all are read again.
@@ -270,8 +291,9 @@ impl Backend for Postgres {
         self.statements = Statements::new(tables)?;
         self.tables = tables.into();
         let statements = std::mem::take(&mut self.statements);
+        let row_max = self.row_max;
         let result = match self.connection().await {
-            Ok(connection) => read::everything(connection, &statements, tables, portions).await,
+            Ok(connection) => read::everything(connection, &statements, tables, portions, row_max).await,
             Err(error) => Err(error),
         };
         self.statements = statements;
@@ -299,8 +321,9 @@ impl Backend for Postgres {
         self.tidy(result).await
     }
 
-    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        let result = on_connection!(self, connection => tokens::save(connection, token));
+    async fn save_token(&mut self, token: &Token, line: Option<&Arc<AuditLine>>) -> Result<(), BackendError> {
+        let line = line.map(|line| self.statements.notes(std::slice::from_ref(line))).transpose()?;
+        let result = on_connection!(self, connection => tokens::save(connection, token, line));
         let version = self.tidy(result).await?;
         self.know_tokens(version);
         Ok(())
@@ -346,6 +369,11 @@ impl Backend for Postgres {
 
     async fn save_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
         let result = on_connection!(self, connection => keys::save(connection, key));
+        self.tidy(result).await
+    }
+
+    async fn save_first_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        let result = on_connection!(self, connection => keys::save_first(connection, key));
         self.tidy(result).await
     }
 
@@ -409,6 +437,13 @@ impl Backend for Postgres {
     fn follower(&self) -> Option<Follower> {
         Some(Follower::new(self.options.clone()))
     }
+}
+
+/// What was committed since may be something else under the same revisions: only a start reads all of it anew.
+fn gone_back() -> BackendError {
+    let message =
+        "it has gone back before what this server knows to be committed: see what was lost, and restart this server";
+    BackendError::Damaged(message.to_owned())
 }
 
 /// The position in a row of the counter's three columns.

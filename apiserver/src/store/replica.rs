@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -39,6 +39,8 @@ pub(super) struct Following {
     fetched: watch::Sender<u64>,
     tokens_version: Mutex<i64>,
     trouble: Mutex<Trouble>,
+    /// Why what others have committed could not be taken over the last time, if it could not.
+    lag: Mutex<Option<String>>,
     _stop: DropGuard,
 }
 
@@ -68,6 +70,7 @@ impl Following {
             fetched: watch::Sender::new(0),
             tokens_version: Mutex::new(0),
             trouble: Mutex::default(),
+            lag: Mutex::default(),
             _stop: stop.clone().drop_guard(),
         };
         (following, Start { asks: asked, committed: own, stop })
@@ -82,6 +85,10 @@ impl Following {
             trouble.tried = Some(now);
         }
         may
+    }
+
+    fn lag(&self) -> MutexGuard<'_, Option<String>> {
+        self.lag.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The database has answered.
@@ -112,13 +119,19 @@ impl Start {
 }
 
 impl Store {
+    /// Whether other servers may write to the same database.
+    pub fn is_shared(&self) -> bool {
+        self.shared.following.is_some()
+    }
+
     /// Waits until memory has everything that was committed by any server before this call. Costs nothing where one
     /// server has the database, and otherwise one small query, which callers at the same time share.
     ///
     /// An error says that memory may be behind; it can be read nevertheless.
     pub async fn refresh(&self) -> Result<(), Stale> {
         let Some(following) = &self.shared.following else { return Ok(()) };
-        timeout(REFRESH_MAX, self.fetch(following)).await.unwrap_or(Err(Stale))
+        timeout(REFRESH_MAX, self.fetch(following)).await.unwrap_or(Err(Stale))?;
+        if following.lag().is_some() { Err(Stale) } else { Ok(()) }
     }
 
     async fn fetch(&self, following: &Following) -> Result<(), Stale> {
@@ -142,6 +155,12 @@ impl Store {
         Some(format!("the database has not answered for {} s; what is read may be old", since.elapsed().as_secs()))
     }
 
+    /// Why what other servers have committed cannot be taken over, if it cannot: this server then knows less than they do,
+    /// and cannot write either.
+    pub fn lag(&self) -> Option<String> {
+        self.shared.following.as_ref()?.lag().clone()
+    }
+
     /// Waits until the store has reached a revision. False if it has not in that time.
     pub async fn reach(&self, revision: u64, patience: Duration) -> bool {
         let mut reached = self.shared.reached.subscribe();
@@ -163,11 +182,22 @@ impl Shared {
         }
     }
 
-    /// Somebody has seen the store at a position.
-    pub(super) fn heard_of(&self, position: Position) {
-        if !self.is_at(position) {
-            self.nudge();
+    /// Somebody has seen the store at a position, after this server was at the revision `before`.
+    pub(super) fn heard_of(&self, position: Position, before: u64) {
+        let Some(following) = &self.following else { return };
+        // A database that has gone back, and one that could not be followed, is looked at by the writer again, which says so.
+        if position.revision < before || !self.is_at(position) || following.lag().is_some() {
+            following.nudge.notify_one();
         }
+    }
+
+    /// Whether the writer could take over what others have committed.
+    pub(super) fn followed(&self, result: Result<(), &Error>) {
+        let Some(following) = &self.following else { return };
+        *following.lag() = result.err().map(|error| {
+            let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+            causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+        });
     }
 
     fn is_at(&self, position: Position) -> bool {

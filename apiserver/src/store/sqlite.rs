@@ -30,6 +30,7 @@ use super::backend::{
 };
 use super::error::{BackendError, failed};
 use super::event::Change;
+use super::log;
 use super::number::{signed, time, unsigned};
 use super::object::{KindId, Table};
 use super::seal::Shelf;
@@ -178,7 +179,14 @@ impl Backend for Sqlite {
             load_objects(connection, KindId(kind), table, &portions).await?;
         }
         drop(portions);
-        loaded.changes = load_changes(connection, tables, loaded.compacted, loaded.revision).await?;
+        loaded.log_from = sqlx::query_scalar::<_, i64>(log::BEGINS)
+            .bind(signed(loaded.compacted))
+            .bind(signed(log::READ_BYTES_MAX))
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed("cannot read how large the log is"))
+            .and_then(unsigned)?;
+        loaded.changes = load_changes(connection, tables, loaded.log_from, loaded.revision).await?;
         loaded.tokens = tokens::load(connection).await?;
         Ok(loaded)
     }
@@ -234,8 +242,13 @@ impl Backend for Sqlite {
         unsigned(upto)
     }
 
-    async fn save_token(&mut self, token: &Token) -> Result<(), BackendError> {
-        tokens::save(self.writer().await?, token).await
+    async fn save_token(&mut self, token: &Token, line: Option<&Arc<AuditLine>>) -> Result<(), BackendError> {
+        let lines = self.statements.lines(line)?;
+        let doing = "cannot save a token";
+        let mut transaction = self.writer().await?.begin_with("BEGIN IMMEDIATE").await.map_err(failed(doing))?;
+        tokens::save(&mut transaction, token).await?;
+        run(&mut transaction, lines).await.map_err(failed("cannot write the audit log"))?;
+        transaction.commit().await.map_err(failed(doing))
     }
 
     async fn touch_token(&mut self, id: &str, at: Timestamp) -> Result<(), BackendError> {
@@ -270,6 +283,10 @@ impl Backend for Sqlite {
 
     async fn save_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
         keys::save(self.writer().await?, key).await
+    }
+
+    async fn save_first_master_key(&mut self, key: &KnownKey) -> Result<(), BackendError> {
+        keys::save_first(self.writer().await?, key).await
     }
 
     async fn forget_master_key(&mut self, id: &str) -> Result<(), BackendError> {
@@ -311,6 +328,8 @@ async fn run(connection: &mut SqliteConnection, plan: Vec<Statement>) -> Result<
 /// Objects that are read as one row: large enough that a row's cost does not count, small enough (about 0.5 MB) to be
 /// passed on soon.
 const PORTION_ROWS: u32 = 512;
+/// But no further objects once they have this many bytes together: SQLite refuses rows of a gigabyte.
+const PORTION_BYTES: u32 = 4 << 20;
 
 /// Reads a kind's table. Handing a row from the connection's thread to here costs far more than reading it, so that
 /// SQLite joins many into one: fields apart by tabs, objects by line feeds. Neither occurs in names (the store refuses
@@ -322,11 +341,14 @@ async fn load_objects(
     portions: &mpsc::Sender<Portion>,
 ) -> Result<(), BackendError> {
     let doing = "cannot read a kind's table";
+    let name = &table.name;
     let sql: Arc<str> = format!(
         "SELECT max(id), group_concat(revision || char(9) || created || char(9) || modified || char(9) || namespace \
          || char(9) || name || char(9) || body, char(10)) \
-         FROM (SELECT rowid AS id, * FROM {} WHERE rowid > $1 ORDER BY rowid LIMIT {PORTION_ROWS})",
-        table.name
+         FROM (SELECT rowid AS id, * FROM {name} WHERE rowid > $1 AND rowid <= (SELECT max(id) FROM \
+         (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM \
+         (SELECT rowid AS id, octet_length(body) AS size FROM {name} WHERE rowid > $1 ORDER BY rowid LIMIT {PORTION_ROWS})) \
+         WHERE before < {PORTION_BYTES}) ORDER BY rowid)"
     )
     .into();
     let mut after = i64::MIN;
@@ -357,17 +379,18 @@ fn stored_object(line: &Bytes) -> Option<StoredObject> {
 async fn load_changes(
     connection: &mut SqliteConnection,
     tables: &[Table],
-    compacted: u64,
+    from: u64,
     revision: u64,
 ) -> Result<Vec<StoredChange>, BackendError> {
     let mut rows = sqlx::query(
         "SELECT revision, time, kind, namespace, name, operation, last, previous, previous_modified \
-         FROM store_changes ORDER BY revision",
+         FROM store_changes WHERE revision > $1 ORDER BY revision",
     )
+    .bind(signed(from))
     .fetch(connection);
     let doing = "cannot read the log of changes";
     let mut changes = Vec::new();
-    let mut expected = compacted;
+    let mut expected = from;
     while let Some(row) = rows.try_next().await.map_err(failed(doing))? {
         expected += 1;
         let found = unsigned(integer(&row, 0)?)?;

@@ -4,10 +4,12 @@ mod cluster;
 mod contract;
 mod crash;
 mod history;
+mod large;
 mod proxy;
 mod replicas;
 mod seal;
 mod sqlite;
+mod tokens;
 mod upgrade;
 
 use std::collections::BTreeMap;

@@ -158,24 +158,19 @@ impl Ended {
 /// A change of the tokens, for the writer.
 #[derive(Clone, Debug)]
 pub(super) enum TokenChange {
-    /// Makes or changes one.
-    Save(Arc<Token>),
+    /// Makes or changes one, and notes that in the audit log.
+    Save(Arc<Token>, Option<Arc<AuditLine>>),
     /// Notes that one was used. Does nothing else to it, and nothing to one that was revoked meanwhile.
     Touch { hash: TokenHash, at: Timestamp },
     /// Forgets those that ended before some time.
     Forget(Ended),
 }
 
-/// Performs a change, first in the database. A line of the audit log is written before anybody is answered.
-pub(super) async fn apply<B: Backend>(
-    backend: &mut B,
-    shared: &Shared,
-    change: TokenChange,
-    line: Option<Arc<AuditLine>>,
-) -> Result<(), Error> {
+/// Performs a change, first in the database.
+pub(super) async fn apply<B: Backend>(backend: &mut B, shared: &Shared, change: TokenChange) -> Result<(), Error> {
     match change {
-        TokenChange::Save(token) => {
-            backend.save_token(&token).await?;
+        TokenChange::Save(token, line) => {
+            backend.save_token(&token, line.as_ref()).await?;
             shared.tokens.put(token);
         }
         TokenChange::Touch { hash, at } => {
@@ -189,12 +184,6 @@ pub(super) async fn apply<B: Backend>(
                 shared.tokens.forget(ended);
             }
         }
-    }
-    if let Some(line) = line
-        && let Err(error) = backend.note(&[line]).await
-    {
-        shared.metrics.audit_lost.inc();
-        tracing::warn!(error = &error as &dyn std::error::Error, "a change of tokens is not in the audit log");
     }
     Ok(())
 }
@@ -263,8 +252,7 @@ impl Tokens {
         let mut bytes = [0_u8; 32];
         SystemRandom::new().fill(&mut bytes).map_err(|error| Error::invalid(format!("no random bytes: {error}")))?;
         let secret = format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes));
-        let token = Arc::new(self.draft(&secret, new));
-        self.change(TokenChange::Save(Arc::clone(&token)), Some(line)).await?;
+        let token = self.save(self.draft(&secret, new), Some(line)).await?;
         Ok((secret, token))
     }
 
@@ -341,24 +329,22 @@ impl Tokens {
     pub(crate) fn touch(&self, token: &Token) {
         let change = TokenChange::Touch { hash: token.hash, at: self.shared().clock.now() };
         let (answer, _nobody) = oneshot::channel();
-        self.store.requests.try_send(Request::Token { change, line: None, answer }).ok();
+        self.store.requests.try_send(Request::Token { change, answer }).ok();
     }
 
     /// Forgets tokens that have ended.
     pub(crate) async fn forget(&self, ended: Ended) -> Result<(), Error> {
-        self.change(TokenChange::Forget(ended), None).await
+        self.change(TokenChange::Forget(ended)).await
     }
 
     async fn save(&self, token: Token, line: Option<AuditLine>) -> Result<Arc<Token>, Error> {
         let token = Arc::new(token);
-        self.change(TokenChange::Save(Arc::clone(&token)), line).await?;
+        self.change(TokenChange::Save(Arc::clone(&token), line.map(Arc::new))).await?;
         Ok(token)
     }
 
-    async fn change(&self, change: TokenChange, line: Option<AuditLine>) -> Result<(), Error> {
-        let (answer, done) = oneshot::channel();
-        self.store.send(Request::Token { change, line: line.map(Arc::new), answer }).await?;
-        done.await.map_err(|_closed| Error::Closed)?
+    async fn change(&self, change: TokenChange) -> Result<(), Error> {
+        self.store.ask(|answer| Request::Token { change, answer }).await
     }
 
     fn by_hash(&self, hash: &TokenHash) -> Option<Arc<Token>> {

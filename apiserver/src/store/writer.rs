@@ -16,7 +16,7 @@ use super::cache::{Name, Place};
 use super::error::{BackendError, Error};
 use super::event::{Change, Event};
 use super::object::{KindId, Meta, Object};
-use super::seal::{Sealed, Shelf, Step};
+use super::seal::{MasterKey, Sealed, Shelf, Step};
 use super::tokens::{self, TokenChange};
 
 /// How many writes go into one transaction at most: at 1 KiB each a transaction of this size takes some 5 ms, so a
@@ -40,8 +40,6 @@ pub(super) enum Request {
     },
     Token {
         change: TokenChange,
-        /// What is noted if it happens.
-        line: Option<Arc<AuditLine>>,
         answer: oneshot::Sender<Result<(), Error>>,
     },
     Compact {
@@ -64,14 +62,19 @@ pub(super) enum Request {
         after: Option<BodyRow>,
         answer: oneshot::Sender<Result<Step, Error>>,
     },
-    /// Notes that something may be sealed with a master key.
-    NoteKey {
-        id: String,
+    /// Goes on with other master keys.
+    AdoptKeys {
+        keys: Vec<MasterKey>,
         answer: oneshot::Sender<Result<(), Error>>,
     },
-    /// Forgets all master keys but one.
+    /// Notes that something may be sealed with the first master key, and says which it is.
+    NoteKey {
+        answer: oneshot::Sender<Result<String, Error>>,
+    },
+    /// Forgets master keys that nothing needs if `primary` is the first still.
     ForgetKeys {
-        but: String,
+        primary: String,
+        older: Vec<String>,
         answer: oneshot::Sender<Result<(), Error>>,
     },
     /// The master keys that something may be sealed with.
@@ -172,8 +175,8 @@ impl<B: Backend> Writer<B> {
                             bytes = 0;
                         }
                     }
-                    Request::Token { change, line, answer } => {
-                        let result = tokens::apply(&mut self.backend, &self.shared, change, line).await;
+                    Request::Token { change, answer } => {
+                        let result = tokens::apply(&mut self.backend, &self.shared, change).await;
                         // Whoever asked may have gone; what was done stays done.
                         answer.send(result).ok();
                     }
@@ -189,12 +192,16 @@ impl<B: Backend> Writer<B> {
                         let step = self.backend.step(&shelf, after.as_ref(), false).await;
                         answer.send(step.map_err(Error::from)).ok();
                     }
-                    Request::NoteKey { id, answer } => {
-                        let key = KnownKey { id, created: self.shared.clock.now(), complete: true };
-                        answer.send(self.backend.save_master_key(&key).await.map_err(Error::from)).ok();
+                    Request::AdoptKeys { keys, answer } => {
+                        let now = self.shared.clock.now();
+                        answer.send(self.backend.adopt(keys, now).await.map_err(Error::from)).ok();
                     }
-                    Request::ForgetKeys { but, answer } => {
-                        answer.send(self.forget_keys(&but).await.map_err(Error::from)).ok();
+                    Request::NoteKey { answer } => {
+                        let noted = self.backend.note_primary(self.shared.clock.now()).await;
+                        answer.send(noted.map_err(Error::from)).ok();
+                    }
+                    Request::ForgetKeys { primary, older, answer } => {
+                        answer.send(self.backend.forget(&primary, &older).await.map_err(Error::from)).ok();
                     }
                     Request::Keys { answer } => {
                         answer.send(self.backend.master_keys().await.map_err(Error::from)).ok();
@@ -214,15 +221,6 @@ impl<B: Backend> Writer<B> {
         if let Err(error) = self.backend.close().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "the store's database did not close cleanly");
         }
-    }
-
-    async fn forget_keys(&mut self, but: &str) -> Result<(), BackendError> {
-        for key in self.backend.master_keys().await? {
-            if key.id != but {
-                self.backend.forget_master_key(&key.id).await?;
-            }
-        }
-        Ok(())
     }
 
     /// Writes down what is no write. If that fails it is lost, and said so where nobody waits for it.
@@ -338,6 +336,12 @@ impl<B: Backend> Writer<B> {
 
     /// Takes the right to commit next, and takes over what others have committed.
     async fn lock(&mut self) -> Result<(), Error> {
+        let result = self.try_lock().await;
+        self.shared.followed(result.as_ref().copied());
+        result
+    }
+
+    async fn try_lock(&mut self) -> Result<(), Error> {
         for _ in 0..RELOADS_MAX {
             let before = self.shared.state().revision;
             let news = self.backend.lock(before).await?;
@@ -357,6 +361,7 @@ impl<B: Backend> Writer<B> {
             Ok(news) => self.take_over(news).await.map(drop),
             Err(error) => Err(error),
         };
+        self.shared.followed(result.as_ref().copied());
         if let Err(error) = result {
             // It is asked again within a second.
             let error = &error as &dyn std::error::Error;

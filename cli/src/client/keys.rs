@@ -1,5 +1,6 @@
 //! `berth keys`: the master keys that the store is sealed with.
 
+use std::path::Path;
 use std::time::Duration;
 
 use apiserver::store::MasterKey;
@@ -35,6 +36,8 @@ async fn rotate(options: &Rotate) -> anyhow::Result<()> {
     let session = Session::open(connection).await?;
     if !no_new_key {
         let present = keys::of_file(file)?;
+        let status = session.send("GET", KEYS, "application/json").await?;
+        refuse_what_would_lock_out(&status, &present, file)?;
         // With more than one key an earlier rotation was cut off: it is finished first.
         if present.len() == 1 {
             let key = MasterKey::generate()?;
@@ -62,5 +65,23 @@ async fn rotate(options: &Rotate) -> anyhow::Result<()> {
         keys::write(file, &present)?;
     }
     print::line(&format!("everything is sealed with {primary}; {} rows were changed", status["rotation"]["rows"]));
+    Ok(())
+}
+
+/// A new key is sealed with at once. So it must get to the server that is asked, and no other server may be without it.
+fn refuse_what_would_lock_out(status: &Value, present: &[MasterKey], file: &Path) -> anyhow::Result<()> {
+    if status["shared"] == true {
+        return Err(fail(
+            Exit::Refused,
+            "other servers may use this database, and could not read what is sealed with a key that they do not have: put the \
+             new key (berth keys new) behind the old one on every server, then before it on every server, and then run \
+             berth keys rotate --no-new-key",
+        ));
+    }
+    if present.iter().all(|key| status["primary"] != key.id()) {
+        let message =
+            format!("the server does not have its master keys from {}: say which --file it is", file.display());
+        return Err(fail(Exit::Refused, message));
+    }
     Ok(())
 }

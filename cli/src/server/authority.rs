@@ -63,7 +63,7 @@ fn take(shared: &Object, folder: &Path) -> anyhow::Result<()> {
     if std::fs::read(folder.join(CERTIFICATE)).is_ok_and(|present| present == certificate) {
         return Ok(());
     }
-    std::fs::create_dir_all(folder)?;
+    apiserver::file::make_folder(folder)?;
     // A certificate of another authority would be of no use.
     for name in ["server.crt", "server.key"] {
         match std::fs::remove_file(folder.join(name)) {

@@ -14,7 +14,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// The Lease's name in the system's namespace.
@@ -56,15 +56,18 @@ impl Candidate {
         L: FnMut(CancellationToken) -> JoinHandle<anyhow::Result<()>>,
     {
         while !shutdown.is_cancelled() {
+            let asked = Instant::now();
             match timeout(REQUEST_MAX, self.attempt()).await.unwrap_or_else(|_elapsed| Ok(None)) {
                 Ok(Some(lease)) => {
                     tracing::info!(name = self.name, "this server leads");
                     let term = shutdown.child_token();
                     let mut office = lead(term.clone());
-                    let held = self.hold(lease, &term, &mut office).await;
+                    let held = self.hold(lease, asked, &term, &mut office).await;
                     term.cancel();
-                    if !office.is_finished() {
-                        office.await.context("the leader's work stopped badly")??;
+                    if !office.is_finished()
+                        && let Err(error) = office.await.context("it stopped badly").flatten()
+                    {
+                        tracing::error!(error = format!("{error:#}"), "the leader's work failed");
                     }
                     self.leader.send_replace(None);
                     tracing::info!(name = self.name, "this server no longer leads");
@@ -107,23 +110,24 @@ impl Candidate {
         taken(self.leases.replace(LEASE, &PostParams::default(), &lease).await)
     }
 
-    /// Renews until the term is to end. Returns the Lease if it is still this server's.
+    /// Renews until the term is to end, from when the Lease was asked for. Returns the Lease if it is still this server's.
     async fn hold(
         &self,
         mut lease: Lease,
+        mut renewed: Instant,
         term: &CancellationToken,
         office: &mut JoinHandle<anyhow::Result<()>>,
     ) -> Option<Lease> {
-        let mut renewed = Instant::now();
         loop {
+            let deadline = renewed + DEADLINE;
             tokio::select! {
                 () = term.cancelled() => return Some(lease),
                 ended = &mut *office => {
-                    let error = ended.map_err(anyhow::Error::from).and_then(|result| result).err();
-                    tracing::error!(error = error.map(tracing::field::display), "the leader's work has ended by itself");
+                    let error = ended.context("it stopped badly").flatten().err().map(|error| format!("{error:#}"));
+                    tracing::error!(error, "the leader's work has ended by itself");
                     return Some(lease);
                 }
-                () = sleep(PERIOD) => {}
+                () = sleep_until(deadline.min(Instant::now() + PERIOD)) => {}
             }
             if let Some(spec) = &mut lease.spec {
                 spec.renew_time = Some(MicroTime(now()));
@@ -131,13 +135,13 @@ impl Candidate {
             let parameters = PostParams::default();
             let renewing = self.leases.replace(LEASE, &parameters, &lease);
             let asked = Instant::now();
-            match timeout(REQUEST_MAX, renewing).await {
+            match timeout_at(deadline.min(asked + REQUEST_MAX), renewing).await {
                 // From when it was asked: others count from when it was written, which is later.
                 Ok(Ok(newer)) => (lease, renewed) = (newer, asked),
                 Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409 | 412) => {
-                    lease = self.still_ours().await?;
+                    lease = timeout_at(deadline, self.still_ours()).await.ok().flatten()?;
                 }
-                _ if renewed.elapsed() + PERIOD >= DEADLINE => {
+                _ if Instant::now() >= deadline => {
                     tracing::warn!("the lease could not be renewed in time");
                     return None;
                 }
@@ -191,5 +195,50 @@ fn taken(result: kube::Result<Lease>) -> kube::Result<Option<Lease>> {
         Ok(lease) => Ok(Some(lease)),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Method, Request, Response, StatusCode};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// A server that gives the Lease to whoever asks first, and is gone then.
+    async fn answer(request: Request<Body>) -> Result<Response<Body>, std::io::Error> {
+        let (status, body) = match *request.method() {
+            Method::GET => (
+                StatusCode::NOT_FOUND,
+                br#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404}"#.to_vec(),
+            ),
+            Method::POST => {
+                (StatusCode::CREATED, request.into_body().collect_bytes().await.unwrap_or_default().to_vec())
+            }
+            _ => std::future::pending().await,
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_that_cannot_be_renewed_ends_at_its_deadline() {
+        let (leader, _led) = watch::channel(None);
+        let client = Client::new(tower::service_fn(answer), "default");
+        let candidate = Candidate::new(client, "https://here".to_owned(), leader);
+        let shutdown = CancellationToken::new();
+        let (stop, begun) = (shutdown.clone(), Instant::now());
+        let lead = move |term: CancellationToken| {
+            let stop = stop.clone();
+            apiserver::task::spawn("office", async move {
+                term.cancelled().await;
+                stop.cancel();
+                // Nobody asks how it went, and the server goes on.
+                anyhow::bail!("cut off")
+            })
+        };
+        timeout(DURATION * 2, candidate.run(shutdown, lead)).await.unwrap().unwrap();
+        assert_eq!(begun.elapsed(), DEADLINE, "what is left until others may lead is for stopping");
     }
 }

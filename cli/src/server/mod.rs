@@ -28,7 +28,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use apiserver::clock::Clock;
 use apiserver::store::Settings;
-use apiserver::{Identity, Server, pki};
+use apiserver::{Identity, Server, file, pki};
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -91,7 +91,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let settings = parts::Settings { platform_domain, http_port, source_networks: source_network };
     // Of several servers those that do not lead serve the API without reconcilers.
     let ready = parts::Readiness::new(database.is_shared());
-    let current = store.clone();
+    let (current, following) = (store.clone(), store.clone());
     let (leader, led) = watch::channel(None);
     let office = Office::new(led, &pki.ca_pem)?;
     let provider = accounts::provider(&oidc, &clock)?;
@@ -103,6 +103,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))
+        .readiness("catching-up", move || following.lag().map_or(Ok(()), Err))
         .roles(roles::all())
         .accounts(accounts::settings())
         // The authority's key, the passwords of people and who leads are in it.
@@ -131,7 +132,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
         let candidate = Candidate::new(client, address, leader);
         apiserver::task::spawn("election", candidate.run(shutdown.clone(), move |term| work.begin(term)))
     } else {
-        work.begin(shutdown.clone())
+        apiserver::task::spawn("lead", work.lead(shutdown.clone()))
     };
     // What ends before it is told to cannot be done without.
     let (ending, ended) = (shutdown.clone(), shutdown.clone());
@@ -153,7 +154,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
 
 /// Makes a folder that nobody else can look into: the store holds Secrets.
 fn private_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    file::make_folder(folder)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
 }
 

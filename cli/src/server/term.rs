@@ -2,6 +2,7 @@
 //! time; one of several for a term, and perhaps for another one later.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context;
 use apiserver::Server;
@@ -12,10 +13,14 @@ use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::office::Office;
 use super::parts::{self, Readiness, Settings};
+
+/// The pause before a term that ended by itself is followed by another one: what failed is often a database that is busy.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// What a term needs.
 #[derive(Clone)]
@@ -58,12 +63,30 @@ impl Work {
             let end = term.clone().drop_guard();
             work.0.store.set_upkeep(true);
             let result = work.perform(&term).await;
-            work.0.store.set_upkeep(false);
-            work.0.office.occupy(None);
-            work.0.office.streams().lead_to(None);
+            work.leave();
             drop(end);
             result
         })
+    }
+
+    /// Begins term after term until the shutdown: for a server that has the store to itself.
+    pub(crate) async fn lead(self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        loop {
+            let ended = self.begin(shutdown.child_token()).await.context("the term stopped badly").flatten();
+            if shutdown.is_cancelled() {
+                return ended;
+            }
+            let error = ended.err().map(|error| format!("{error:#}"));
+            tracing::error!(error, "reconcilers and upkeep have ended by themselves, and are begun again");
+            shutdown.run_until_cancelled(sleep(PAUSE)).await;
+        }
+    }
+
+    /// Gives up what only a leader does for others.
+    fn leave(&self) {
+        self.0.store.set_upkeep(false);
+        self.0.office.occupy(None);
+        self.0.office.streams().lead_to(None);
     }
 
     async fn perform(&self, term: &CancellationToken) -> anyhow::Result<()> {
@@ -71,16 +94,36 @@ impl Work {
         let (running, until) = (server.clone(), term.clone());
         let upkeep = apiserver::task::spawn("upkeep", async move {
             // Whatever it was about to do, the next term's upkeep finds undone.
-            until.run_until_cancelled(running.run()).await.unwrap_or(Ok(()))
+            let ended = until.run_until_cancelled(running.run()).await;
+            ended.unwrap_or(Ok(())).map_err(anyhow::Error::from)
         });
         let registry = metrics.renew();
         let parts = parts::start(server, series.clone(), pki, settings.clone(), ready, &registry, term).await?;
         office.streams().lead_to(Some(parts.gateway));
         office.occupy(Some(parts.routes));
-        parts.ended.await.context("the controller stopped badly")??;
-        term.cancel();
-        upkeep.await.context("the upkeep stopped badly")?.context("the upkeep failed")
+        let leaving = async {
+            term.cancelled().await;
+            self.leave();
+        };
+        let (result, ()) = tokio::join!(ended(term, upkeep, parts.ended), leaving);
+        result
     }
+}
+
+/// Waits until both have ended. When one does, the term ends, and with it the other: half of the work would be worse than
+/// none, which is noticed.
+async fn ended(
+    term: &CancellationToken,
+    upkeep: JoinHandle<anyhow::Result<()>>,
+    controller: JoinHandle<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let each = async |what: &'static str, work: JoinHandle<anyhow::Result<()>>| {
+        let result = work.await;
+        term.cancel();
+        result.with_context(|| format!("the {what} stopped badly"))?.with_context(|| format!("the {what} failed"))
+    };
+    let (upkeep, controller) = tokio::join!(each("upkeep", upkeep), each("controller", controller));
+    upkeep.and(controller)
 }
 
 /// The metrics of the present term, or the last one, among the server's own.
@@ -104,5 +147,33 @@ impl Collector for TermMetrics {
 
     fn collect(&self) -> Vec<MetricFamily> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).gather()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_term_ends_with_whatever_of_it_ends_first_and_says_why() {
+        let good = |term: &CancellationToken| {
+            let term = term.clone();
+            apiserver::task::spawn("good", async move {
+                term.cancelled().await;
+                Ok(())
+            })
+        };
+        let term = CancellationToken::new();
+        let failing = apiserver::task::spawn("failing", async { anyhow::bail!("no namespaces") });
+        let error = ended(&term, failing, good(&term)).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "the upkeep failed: no namespaces");
+        let term = CancellationToken::new();
+        let panicking = apiserver::task::spawn("panicking", async { std::panic::panic_any(()) });
+        let error = ended(&term, good(&term), panicking).await.unwrap_err();
+        assert_eq!(error.to_string(), "the controller stopped badly");
+        let term = CancellationToken::new();
+        let (upkeep, controller) = (good(&term), good(&term));
+        term.cancel();
+        ended(&term, upkeep, controller).await.unwrap();
     }
 }

@@ -142,6 +142,17 @@ fn what_is_no_backup_is_told_from_one() {
         let told = verify(&wrong);
         assert!(told.code != Some(0) && told.stderr.contains("cannot be restored"), "{what}: {}", told.stderr);
     }
+    // What a server that was killed has left would be taken for a part of what is restored.
+    let new = tempfile::tempdir().unwrap();
+    std::fs::copy(data.join("master.key"), new.path().join("master.key")).unwrap();
+    for rest in ["berth.sqlite-wal", "berth.sqlite-journal", "series.sqlite", "series.sqlite-shm"] {
+        std::fs::write(new.path().join(rest), "").unwrap();
+        let told = berth(&["backup", "restore", text(&file), "--data", text(new.path())]);
+        assert!(told.code == Some(4) && told.stderr.contains(rest), "{rest}: {}", told.stderr);
+        std::fs::remove_file(new.path().join(rest)).unwrap();
+    }
+    assert_eq!(berth(&["backup", "restore", text(&file), "--data", text(new.path())]).code, Some(0));
+
     let key = std::fs::read_to_string(data.join("master.key")).unwrap();
     let other = berth(&["keys", "new"]).stdout;
     std::fs::write(data.join("master.key"), other).unwrap();

@@ -113,6 +113,22 @@ impl Server {
         run(command, input)
     }
 
+    /// What it says of its readiness.
+    pub(crate) fn readiness(&self) -> String {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        let mut config = kube::Config::new(format!("https://127.0.0.1:{}", self.port).parse().unwrap());
+        config.accept_invalid_certs = true;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let client = kube::Client::try_from(config).unwrap();
+            match client.request_text(http::Request::get("/readyz").body(Vec::new()).unwrap()).await {
+                Ok(text) => text,
+                Err(kube::Error::Api(status)) => status.message.clone(),
+                Err(error) => error.to_string(),
+            }
+        })
+    }
+
     pub(crate) fn signal(&self, which: &str) {
         assert!(Command::new("kill").args([which, &self.child.id().to_string()]).status().unwrap().success());
     }

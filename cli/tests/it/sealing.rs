@@ -211,3 +211,68 @@ fn no_row_of_a_database_has_a_secret() {
     assert!(!is_in(database.dump().as_bytes(), SECRET), "when it is stopped");
     assert!(!stands(folder.path(), SECRET), "its folder has nothing of it either: {log}");
 }
+
+/// Rewrites a server's file of keys, the first one first.
+fn put(server: &Server, keys: &[&str]) {
+    std::fs::write(server.data.join("master.key"), keys.join("\n")).unwrap();
+}
+
+#[test]
+fn of_several_servers_each_has_a_new_key_before_any_seals_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::new();
+    let start = |name: &str| {
+        Server::spawn_with(&folder.path().join(name), free_port(), &[("BERTH_DATABASE_URL", database.url())])
+    };
+    let ready = |server: &Server| wait_for("it is ready", || (server.readiness() == "ok").then_some(()));
+    let one = start("one");
+    ready(&one);
+    let file = one.data.join("master.key");
+    std::fs::create_dir(folder.path().join("other")).unwrap();
+    std::fs::copy(&file, folder.path().join("other/master.key")).unwrap();
+    let other = start("other");
+    ready(&other);
+
+    let refused = keys(&one, &["rotate", "--file", file.to_str().unwrap()]);
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    assert!(refused.stderr.contains("behind the old one on every server"), "{}", refused.stderr);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let old = text.lines().last().unwrap();
+    let made = || {
+        let mut command = program();
+        command.args(["keys", "new"]);
+        run(command, "").stdout.trim().to_owned()
+    };
+    let status =
+        |server: &Server| -> serde_json::Value { serde_json::from_str(&keys(server, &["status"]).stdout).unwrap() };
+    let given = |server: &Server, count: usize| {
+        wait_for("it has the keys", || (status(server)["given"].as_array().unwrap().len() == count).then_some(()));
+    };
+    let write = |server: &Server, name: &str| {
+        let secret = format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{a: {SECRET}}}\n");
+        let applied = server.berth(&["apply", "-f", "-"], &secret);
+        assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    };
+    let new = made();
+    for server in [&one, &other] {
+        put(server, &[old, &new]);
+        given(server, 2);
+    }
+    put(&one, &[&new, old]);
+    let before = status(&other)["primary"].clone();
+    wait_for("it seals with the new one", || (status(&one)["primary"] != before).then_some(()));
+    write(&one, "in-order");
+    assert_eq!(other.berth(&["get", "secret", "in-order"], "").code, Some(0));
+    assert_eq!(other.readiness(), "ok");
+    // Without the first of the two steps.
+    let hasty = made();
+    put(&one, &[&hasty, &new, old]);
+    given(&one, 3);
+    write(&one, "too-early");
+    wait_for("a server that cannot follow is not ready", || {
+        other.readiness().contains("[-]catching-up failed").then_some(())
+    });
+    put(&other, &[&new, old, &hasty]);
+    ready(&other);
+    assert_eq!(other.berth(&["get", "secret", "too-early"], "").code, Some(0));
+}

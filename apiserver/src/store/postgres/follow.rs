@@ -32,6 +32,9 @@ const ASKS_MAX: usize = 1_024;
 /// How long a look may take before the database counts as gone.
 const LOOK_MAX: Duration = Duration::from_secs(2);
 
+/// After so long without a hint it is asked whether the connection that they come on is still one.
+const QUIET_MAX: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(15) };
+
 /// Keeps a store informed of what others commit to its database.
 pub struct Follower {
     options: PgConnectOptions,
@@ -70,8 +73,8 @@ impl Looker {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut waiting = Vec::new();
         loop {
+            // In no fixed order: where somebody asks all the time, the hints must have their turn too.
             tokio::select! {
-                biased;
                 count = asks.recv_many(&mut waiting, ASKS_MAX) => {
                     if count == 0 {
                         return;
@@ -103,11 +106,12 @@ impl Looker {
         if self.connection.is_none() && !following.may_try(RETRY) {
             return None;
         }
+        let before = shared.state().revision;
         let looking = timeout(LOOK_MAX, async { read::position(self.connection().await?).await }).await;
         match looking.unwrap_or(Err(BackendError::Lost)) {
             Ok(position) => {
                 following.answers();
-                shared.heard_of(position);
+                shared.heard_of(position, before);
                 Some(position)
             }
             Err(error) => {
@@ -162,7 +166,7 @@ async fn listen_once(options: &PgConnectOptions, shared: &Weak<Shared>) -> Resul
     let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(LOOK_MAX).connect_lazy_with(options.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
+    timeout(LOOK_MAX, listener.listen(CHANNEL)).await.map_err(|_elapsed| sqlx::Error::PoolTimedOut)??;
     // What was committed before this was not heard of.
     let nudge = |upto: Option<u64>| {
         let shared: Option<Arc<Shared>> = shared.upgrade();
@@ -173,8 +177,16 @@ async fn listen_once(options: &PgConnectOptions, shared: &Weak<Shared>) -> Resul
         }
     };
     nudge(None);
-    while let Some(hint) = listener.try_recv().await? {
-        nudge(hint.payload().parse().ok());
+    loop {
+        match timeout(QUIET_MAX, listener.try_recv()).await {
+            Ok(Ok(Some(hint))) => nudge(hint.payload().parse().ok()),
+            Ok(Ok(None)) => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            // Nobody has written, or the network drops what is sent here without a word.
+            Err(_elapsed) => {
+                let asking = timeout(LOOK_MAX, sqlx::query("SELECT 1").execute(&mut listener)).await;
+                asking.map_err(|_elapsed| sqlx::Error::PoolTimedOut)??;
+            }
+        }
     }
-    Ok(())
 }

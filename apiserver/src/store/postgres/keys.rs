@@ -6,6 +6,16 @@ use super::super::seal::rows;
 
 rows!(PgConnection, PgRow);
 
+/// Under a lock of the table: of two that see it empty both would insert theirs.
+pub(super) async fn save_first(connection: &mut PgConnection, key: &KnownKey) -> Result<(), BackendError> {
+    let doing = "cannot note the first master key";
+    let mut transaction = connection.begin().await.map_err(failed(doing))?;
+    let lock = "LOCK TABLE store_keys IN SHARE ROW EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut *transaction).await.map_err(failed(doing))?;
+    insert(&mut transaction, sql::SAVE_FIRST_KEY, key).await?;
+    transaction.commit().await.map_err(failed(doing))
+}
+
 /// Writes the tables anew, without the rows that were replaced.
 pub(super) async fn scrub(connection: &mut PgConnection, shelves: &[Shelf]) -> Result<(), BackendError> {
     // A table may take longer than what is usual for a statement; in a transaction it cannot be done.

@@ -46,6 +46,18 @@ pub enum SealError {
     /// It was changed, or stands where another one should.
     #[error("{0} is not what was sealed: it was changed, or belongs elsewhere")]
     Forged(String),
+    /// Another server has noted its key first.
+    #[error(
+        "another server has begun to use this database at the same moment, with the master key {0}: give this server the \
+         same key"
+    )]
+    Overtaken(String),
+    /// The keys that were given lack one that something may be sealed with.
+    #[error("the master key {0} is still needed, and not there")]
+    Needed(String),
+    /// The first key is another one than at the beginning.
+    #[error("the master keys were replaced while everything was brought to the first of them: rotate again")]
+    Replaced,
     /// A body that must be sealed is not.
     #[error("{0} is not sealed, though everything has been")]
     Plain(String),
@@ -169,8 +181,8 @@ impl KeyRing {
         if keys.is_empty() { Err(SealError::NoKey) } else { Ok(Self(RwLock::new(keys.into()))) }
     }
 
-    /// Goes on with these keys.
-    pub fn replace(&self, keys: Vec<MasterKey>) -> Result<(), SealError> {
+    /// Goes on with these keys. The first has to be noted before: see `Sealed::adopt`.
+    pub(super) fn replace(&self, keys: Vec<MasterKey>) -> Result<(), SealError> {
         if keys.is_empty() {
             return Err(SealError::NoKey);
         }
@@ -187,7 +199,7 @@ impl KeyRing {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn primary(&self) -> Result<MasterKey, SealError> {
+    pub(super) fn primary(&self) -> Result<MasterKey, SealError> {
         self.keys().first().cloned().ok_or(SealError::NoKey)
     }
 

@@ -1,6 +1,7 @@
 //! Bodies of sensitive kinds are sealed before they reach the database, and opened when they come back: whichever database
 //! it is. Memory has them as they are.
 
+mod adopt;
 mod key;
 mod rewrap;
 mod rows;
@@ -66,10 +67,21 @@ impl<B: Backend> Sealed<B> {
             };
         };
         let given = keys.ids();
-        if let Some(missing) = known.iter().find(|key| !given.contains(&key.id)) {
+        let primary = given.first().ok_or(SealError::NoKey)?;
+        let is_missing = |key: &&KnownKey| !given.contains(&key.id);
+        if let Some(missing) = known.iter().find(is_missing) {
             return Err(keys.missing(&missing.id).into());
         }
-        let primary = given.first().ok_or(SealError::NoKey)?;
+        let known = if known.is_empty() {
+            // Several servers may begin at once, each with a key that it has made.
+            inner.save_first_master_key(&KnownKey { id: primary.clone(), created: now, complete: false }).await?;
+            inner.master_keys().await?
+        } else {
+            known
+        };
+        if let Some(others) = known.iter().find(is_missing) {
+            return Err(SealError::Overtaken(others.id.clone()).into());
+        }
         let complete = known.iter().any(|key| key.complete);
         if !known.iter().any(|key| key.id == *primary) {
             // Before the first body is sealed with it: then nobody can do without it unawares.
@@ -195,8 +207,12 @@ impl<B: Backend> Backend for Sealed<B> {
         self.inner.compact(compaction)
     }
 
-    fn save_token(&mut self, token: &Token) -> impl Future<Output = Result<(), BackendError>> + Send {
-        self.inner.save_token(token)
+    fn save_token(
+        &mut self,
+        token: &Token,
+        line: Option<&Arc<AuditLine>>,
+    ) -> impl Future<Output = Result<(), BackendError>> + Send {
+        self.inner.save_token(token, line)
     }
 
     fn touch_token(&mut self, id: &str, at: Timestamp) -> impl Future<Output = Result<(), BackendError>> + Send {
@@ -251,6 +267,10 @@ impl<B: Backend> Backend for Sealed<B> {
 
     fn save_master_key(&mut self, key: &KnownKey) -> impl Future<Output = Result<(), BackendError>> + Send {
         self.inner.save_master_key(key)
+    }
+
+    fn save_first_master_key(&mut self, key: &KnownKey) -> impl Future<Output = Result<(), BackendError>> + Send {
+        self.inner.save_first_master_key(key)
     }
 
     fn forget_master_key(&mut self, id: &str) -> impl Future<Output = Result<(), BackendError>> + Send {

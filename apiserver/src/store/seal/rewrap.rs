@@ -7,7 +7,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
 use super::super::Store;
 use super::super::backend::{Backend, BodyRow, KnownKey};
@@ -107,8 +106,9 @@ impl<B: Backend> Sealed<B> {
         }
         if sealed > 0 {
             tracing::info!(rows = sealed, "the store was not sealed, and is now");
-            self.inner.scrub(&shelves).await?;
         }
+        // Also if nothing was left to seal: a start that sealed it all may have ended before this.
+        self.inner.scrub(&shelves).await?;
         self.inner.save_master_key(&KnownKey { id: primary.to_owned(), created: now, complete: true }).await
     }
 }
@@ -117,11 +117,15 @@ impl Store {
     /// Wraps all data keys with the first master key, while everything goes on, and then forgets the other keys. Clients
     /// wait for a few milliseconds now and then. Returns how many rows were changed.
     pub async fn rewrap(&self) -> Result<u64, Error> {
-        let Some(keys) = &self.shared.keys else {
-            return Err(Error::from(BackendError::from(SealError::NoKey)));
-        };
-        let primary = keys.ids().into_iter().next().unwrap_or_default();
-        self.ask(|answer| Request::NoteKey { id: primary.clone(), answer }).await?;
+        let failed = |error: SealError| Error::from(BackendError::from(error));
+        let keys = self.shared.keys.as_ref().ok_or_else(|| failed(SealError::NoKey))?;
+        let primary = self.note_key().await?;
+        let older = self.master_keys().await?.into_iter().map(|key| key.id).filter(|id| *id != primary);
+        // Only these are forgotten in the end: one that is noted from now on is another server's, which uses it.
+        let older: Vec<String> = older.collect();
+        if let Some(missing) = older.iter().find(|id| !keys.ids().contains(id)) {
+            return Err(failed(keys.missing(missing)));
+        }
         let mut rows = 0;
         for _ in 0..PASSES_MAX {
             if self.shared.following.is_some() {
@@ -140,7 +144,7 @@ impl Store {
             }
             rows += changed;
             if changed == 0 {
-                self.ask(|answer| Request::ForgetKeys { but: primary.clone(), answer }).await?;
+                self.ask(|answer| Request::ForgetKeys { primary, older, answer }).await?;
                 return Ok(rows);
             }
         }
@@ -150,11 +154,5 @@ impl Store {
     /// The ids of the master keys that anything may be sealed with.
     pub async fn master_keys(&self) -> Result<Vec<KnownKey>, Error> {
         self.ask(|answer| Request::Keys { answer }).await
-    }
-
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
-        let (answer, result) = oneshot::channel();
-        self.send(request(answer)).await?;
-        result.await.map_err(|_closed| Error::Closed)?
     }
 }

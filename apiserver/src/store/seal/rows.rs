@@ -25,10 +25,16 @@ macro_rules! rows {
         }
 
         pub(super) async fn save(connection: &mut $connection, key: &KnownKey) -> Result<(), BackendError> {
-            let query = sqlx::query(sql::SAVE_KEY)
-                .bind(&key.id)
-                .bind(key.created.as_microsecond())
-                .bind(i64::from(key.complete));
+            insert(connection, sql::SAVE_KEY, key).await
+        }
+
+        async fn insert(
+            connection: &mut $connection,
+            statement: &'static str,
+            key: &KnownKey,
+        ) -> Result<(), BackendError> {
+            let query =
+                sqlx::query(statement).bind(&key.id).bind(key.created.as_microsecond()).bind(i64::from(key.complete));
             query.execute(connection).await.map_err(failed("cannot note a master key"))?;
             Ok(())
         }

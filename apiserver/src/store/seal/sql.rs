@@ -10,6 +10,8 @@ const STEP_ROWS: u32 = 64;
 pub(in super::super) const KEYS: &str = "SELECT id, created, complete FROM store_keys ORDER BY created, id";
 pub(in super::super) const SAVE_KEY: &str = "INSERT INTO store_keys (id, created, complete) VALUES ($1, $2, $3) \
     ON CONFLICT (id) DO UPDATE SET complete = excluded.complete";
+pub(in super::super) const SAVE_FIRST_KEY: &str = "INSERT INTO store_keys (id, created, complete) \
+    SELECT CAST($1 AS TEXT), CAST($2 AS BIGINT), CAST($3 AS BIGINT) WHERE NOT EXISTS (SELECT 1 FROM store_keys)";
 pub(in super::super) const FORGET_KEY: &str = "DELETE FROM store_keys WHERE id = $1";
 
 /// Reads the rows behind `$1` (and `$2`): revision, table, namespace, name, and one or two bodies.

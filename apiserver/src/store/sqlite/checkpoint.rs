@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
 use tokio::task::JoinHandle;
 
+use super::BUSY_TIMEOUT;
 use crate::task;
 
 /// How often the log is moved, if there is anything in it.
@@ -50,8 +51,13 @@ impl Checkpointer {
         self.since_look = 0;
         let bytes = std::fs::metadata(&self.wal).map_or(0, |file| file.len());
         if bytes > WAL_BYTES_MAX {
-            // A refusal means that a reader still needs the log; the next look tries again.
-            if let Err(error) = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(writer).await {
+            // A reader may still need the log, for minutes if it is a backup: nobody waits for that, and the next look tries
+            // again.
+            let patience = format!("PRAGMA busy_timeout = {}", BUSY_TIMEOUT.as_millis());
+            let emptied =
+                sqlx::raw_sql("PRAGMA busy_timeout = 0; PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut *writer).await;
+            let restored = sqlx::raw_sql(AssertSqlSafe(patience)).execute(writer).await;
+            if let Err(error) = emptied.and(restored) {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     bytes,
@@ -100,4 +106,39 @@ async fn checkpoint(
     // Passive: it takes what nobody is using, and never makes the writer wait.
     sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)").execute(connection).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_of_a_large_log_does_not_hold_the_writer_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
+        let options = options.journal_mode(sqlx::sqlite::SqliteJournalMode::Wal).pragma("wal_autocheckpoint", "0");
+        let (mut writer, mut reader) = (options.connect().await.unwrap(), options.connect().await.unwrap());
+        sqlx::raw_sql("CREATE TABLE t (a)").execute(&mut writer).await.unwrap();
+        sqlx::raw_sql("BEGIN; SELECT * FROM t").execute(&mut reader).await.unwrap();
+        let fill = "INSERT INTO t SELECT zeroblob(80 << 20)";
+        sqlx::raw_sql(fill).execute(&mut writer).await.unwrap();
+        let mut checkpointer = Checkpointer::start(&path, options);
+        let begun = tokio::time::Instant::now();
+        for _ in 0..2 * COMMITS_PER_LOOK {
+            checkpointer.committed(&mut writer).await;
+        }
+        assert!(begun.elapsed() < BUSY_TIMEOUT, "it was looked at twice, and nobody waited");
+        let patience: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut writer).await.unwrap();
+        assert_eq!(u128::try_from(patience), Ok(BUSY_TIMEOUT.as_millis()), "for everything else it waits");
+        sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();
+        // The other connection may be moving it just now.
+        let emptied = async {
+            while std::fs::metadata(&checkpointer.wal).unwrap().len() > 0 {
+                checkpointer.committed(&mut writer).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), emptied).await.expect("it is emptied when nobody reads it");
+        checkpointer.stop().await;
+    }
 }

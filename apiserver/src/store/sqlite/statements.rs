@@ -132,8 +132,7 @@ impl Statements {
         }
         let events: Vec<_> = batch.events.iter().collect();
         in_chunks(&mut plan, &self.log, &events, |arguments, event| self.bind_event(arguments, batch.time, event))?;
-        let lines: Vec<_> = batch.audit.iter().collect();
-        in_chunks(&mut plan, &self.audit, &lines, |arguments, line| bind_line(arguments, line))?;
+        plan.extend(self.lines(&batch.audit)?);
         let mut arguments = SqliteArguments::default();
         bind(&mut arguments, super::signed(batch.revision))?;
         plan.push(Statement { sql: Arc::clone(&self.end), arguments });
@@ -143,9 +142,19 @@ impl Statements {
     /// Lines of the audit log that belong to no batch.
     pub(super) fn notes(&self, lines: &[Arc<AuditLine>]) -> Result<Vec<Statement>, BackendError> {
         let mut plan = vec![Statement { sql: Arc::clone(&self.begin), arguments: SqliteArguments::default() }];
-        let lines: Vec<_> = lines.iter().collect();
-        in_chunks(&mut plan, &self.audit, &lines, |arguments, line| bind_line(arguments, line))?;
+        plan.extend(self.lines(lines)?);
         plan.push(Statement { sql: "COMMIT".into(), arguments: SqliteArguments::default() });
+        Ok(plan)
+    }
+
+    /// The same, for a transaction that is open.
+    pub(super) fn lines<'a>(
+        &self,
+        lines: impl IntoIterator<Item = &'a Arc<AuditLine>>,
+    ) -> Result<Vec<Statement>, BackendError> {
+        let mut plan = Vec::new();
+        let lines: Vec<_> = lines.into_iter().collect();
+        in_chunks(&mut plan, &self.audit, &lines, |arguments, line| bind_line(arguments, line))?;
         Ok(plan)
     }
 

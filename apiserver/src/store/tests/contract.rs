@@ -26,6 +26,7 @@ on_each_backend! {
     a_dropped_caller_harms_nobody
     everything_is_there_after_a_restart
     a_shortened_log_keeps_the_objects_and_expires_the_past
+    a_log_of_large_states_is_shortened_by_its_bytes
     objects_expire_as_ordinary_removals
     tokens_are_found_by_their_secret_until_they_end
     tokens_that_ended_are_forgotten_and_a_revoked_one_stays_so
@@ -395,7 +396,8 @@ async fn everything_is_there_after_a_restart(bed: Bed) {
 
 async fn a_shortened_log_keeps_the_objects_and_expires_the_past(bed: Bed) {
     let mut settings = settings();
-    settings.log = LogLimits { changes_max: 30, age_max: Duration::from_mins(1), changes_old_max: 5 };
+    settings.log =
+        LogLimits { changes_max: 30, age_max: Duration::from_mins(1), changes_old_max: 5, ..LogLimits::default() };
     let clock = settings.clock.clone();
     let store = bed.open_with(settings.clone()).await;
     for n in 0..40 {
@@ -415,6 +417,33 @@ async fn a_shortened_log_keeps_the_objects_and_expires_the_past(bed: Bed) {
     assert_eq!(store.watch(THINGS, "a", 35).map(|_| ()), Err(Expired { requested: 35, oldest: 36 }));
     assert_eq!(take(&mut store.watch(THINGS, "a", 36).unwrap(), 5).await.len(), 5);
     assert!(store.snapshot_at(THINGS, "a", 35).is_err());
+}
+
+async fn a_log_of_large_states_is_shortened_by_its_bytes(bed: Bed) {
+    const CHANGES: u64 = 40;
+    const BODY: usize = 1_000;
+    let mut settings = settings();
+    settings.log = LogLimits { bytes_max: 10_000, ..LogLimits::default() };
+    let store = bed.open_with(settings.clone()).await;
+    let key = thing("a", "x");
+    store.write(create(&key, "x".repeat(BODY))).await.unwrap();
+    for revision in 1..CHANGES {
+        store.write(replace(&key, revision, "x".repeat(BODY))).await.unwrap();
+    }
+    let compacted = store.compact().await.unwrap();
+    assert!(
+        (CHANGES - 10..CHANGES - 5).contains(&compacted),
+        "ten states of some more than a thousand bytes: {compacted}"
+    );
+    assert_eq!(store.compact().await.unwrap(), compacted);
+    store.close().await.unwrap();
+    drop(store);
+    let store = bed.open_with(settings).await;
+    assert_eq!(store.watch(THINGS, "a", 1).map(|_| ()), Err(Expired { requested: 1, oldest: compacted }));
+    assert_eq!(store.compact().await.unwrap(), compacted, "the size is known after a restart too");
+    store.write(replace(&key, CHANGES, "x".repeat(9_000))).await.unwrap();
+    store.write(replace(&key, CHANGES + 1, "x")).await.unwrap();
+    assert_eq!(store.compact().await.unwrap(), CHANGES + 1, "the large state alone is left");
 }
 
 async fn objects_expire_as_ordinary_removals(bed: Bed) {

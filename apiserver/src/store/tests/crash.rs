@@ -33,8 +33,12 @@ impl Random {
 /// The log keeps everything, so that the whole history can be checked at the end.
 fn endless() -> Settings {
     let mut settings = settings();
-    settings.log =
-        LogLimits { changes_max: u64::MAX, age_max: Duration::from_secs(1 << 30), changes_old_max: u64::MAX };
+    settings.log = LogLimits {
+        changes_max: u64::MAX,
+        bytes_max: u64::MAX,
+        age_max: Duration::from_secs(1 << 30),
+        changes_old_max: u64::MAX,
+    };
     settings.ring = RingLimits { events_max: usize::MAX, bytes_max: usize::MAX, ..RingLimits::default() };
     settings
 }

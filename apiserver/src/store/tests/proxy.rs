@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,6 +22,10 @@ pub(super) enum Fate {
     RequestLost = 2,
     /// All connections end, and no new one is taken until another fate is chosen.
     Away = 3,
+    /// Answers do not arrive any more, and nothing ends: a network that drops what passes.
+    Silent = 4,
+    /// The same for connections that wait for hints, and only for those.
+    Deaf = 5,
 }
 
 pub(super) struct Proxy {
@@ -119,7 +123,8 @@ async fn pass(state: &State, client: UnixStream, server: UnixStream) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     // Whether the next answer is the one that is lost: the connection ends when it comes, and so after the deed.
-    let lost = std::sync::atomic::AtomicBool::new(false);
+    let lost = AtomicBool::new(false);
+    let listens = AtomicBool::new(false);
     let up = async {
         let mut buffer = vec![0; 1 << 16];
         let mut session = Session::default();
@@ -128,6 +133,7 @@ async fn pass(state: &State, client: UnixStream, server: UnixStream) {
             if count == 0 {
                 return false;
             }
+            listens.fetch_or(buffer[..count].windows(6).any(|window| window == b"LISTEN"), Ordering::SeqCst);
             let fate = if session.commits(&buffer[..count]) { state.take() } else { 0 };
             if fate == Fate::RequestLost as u8 {
                 return false;
@@ -142,6 +148,10 @@ async fn pass(state: &State, client: UnixStream, server: UnixStream) {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let count = from_server.read(&mut buffer).await.unwrap_or(0);
+            let deaf = state.fate() == Fate::Deaf as u8 && listens.load(Ordering::SeqCst);
+            if deaf || state.fate() == Fate::Silent as u8 {
+                std::future::pending::<()>().await;
+            }
             if count == 0 || lost.load(Ordering::SeqCst) || to_client.write_all(&buffer[..count]).await.is_err() {
                 return false;
             }

@@ -114,7 +114,8 @@ async fn a_server_that_was_away_for_too_long_reads_everything_anew() {
     let database = Database::new();
     let proxy = Proxy::new(&database);
     let mut settings = settings();
-    settings.log = LogLimits { changes_max: 10, age_max: Duration::from_mins(1), changes_old_max: 5 };
+    settings.log =
+        LogLimits { changes_max: 10, age_max: Duration::from_mins(1), changes_old_max: 5, ..LogLimits::default() };
     let one = server(&database.url(), settings.clone()).await;
     one.write(create(&thing("a", "first"), 0)).await.unwrap();
     let away = server(&proxy.url(&database), settings).await;
@@ -143,6 +144,132 @@ async fn a_server_that_was_away_for_too_long_reads_everything_anew() {
     one.write(create(&thing("a", "next"), 0)).await.unwrap();
     assert_eq!(take(&mut watch, 1).await[0].revision, 32);
     away.write(create(&thing("a", "x"), 0)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_are_sent_though_somebody_reads_all_the_time() {
+    let database = Database::new();
+    let [store] = servers(&database).await;
+    let mut listener = sqlx::postgres::PgListener::connect(&database.url()).await.unwrap();
+    listener.listen("berth_store").await.unwrap();
+    let over = tokio_util::sync::CancellationToken::new();
+    let readers = (0..32).map(|_| {
+        let (store, over) = (store.clone(), over.clone());
+        task::spawn("reader", async move {
+            while !over.is_cancelled() {
+                store.refresh().await.unwrap();
+            }
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let hint = async {
+        let revision = store.write(create(&thing("a", "x"), 0)).await.unwrap().revision;
+        assert_eq!(listener.recv().await.unwrap().payload(), revision.to_string());
+    };
+    tokio::time::timeout(PATIENCE, hint).await.expect("the others hear of it");
+    over.cancel();
+    join_all(readers).await.into_iter().for_each(Result::unwrap);
+}
+
+#[tokio::test]
+async fn a_connection_for_hints_that_has_fallen_silent_is_replaced() {
+    const WRITES: u32 = 10;
+    let database = Database::new();
+    let proxy = Proxy::new(&database);
+    let one = server(&database.url(), settings()).await;
+    let other = server(&proxy.url(&database), settings()).await;
+    one.write(create(&thing("a", "x"), 0)).await.unwrap();
+    let mut watch = other.watch_across_namespaces(THINGS, 0).unwrap();
+    take(&mut watch, 1).await;
+    // Without hints each is seen by the look of every second.
+    let hears = async |watch: &mut Watch| {
+        let begun = tokio::time::Instant::now();
+        for _ in 0..WRITES {
+            one.write(replace(&thing("a", "x"), one.revision(), 0)).await.unwrap();
+            take(watch, 1).await;
+        }
+        begun.elapsed() < Duration::from_secs(1) * (WRITES / 2)
+    };
+    let hearing = async { while !hears(&mut watch).await {} };
+    tokio::time::timeout(PATIENCE, hearing).await.expect("it hears");
+    proxy.set(Fate::Deaf);
+    // What makes the network drop everything that is sent to it.
+    one.write(replace(&thing("a", "x"), one.revision(), 0)).await.unwrap();
+    take(&mut watch, 1).await;
+    proxy.set(Fate::Passes);
+    let waiting = async { while !hears(&mut watch).await {} };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it hears again");
+}
+
+#[tokio::test]
+async fn a_log_that_another_server_has_shortened_further_stays_so() {
+    let database = Database::new();
+    let mut settings = settings();
+    settings.log = LogLimits { changes_max: 5, ..LogLimits::default() };
+    let store = server(&database.url(), settings.clone()).await;
+    for n in 0..20 {
+        store.write(create(&thing("a", &n.to_string()), n)).await.unwrap();
+    }
+    // The other's commit falls between this one's reading and writing.
+    database.query(
+        "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+         UPDATE store_meta SET compacted_revision = 18; DELETE FROM store_changes WHERE revision <= 18; RETURN NULL; END $$; \
+         CREATE TRIGGER other AFTER DELETE ON store_changes WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION other()",
+    );
+    eventually("it is shortened", async || store.compact().await.unwrap() >= 15).await;
+    assert_eq!(store.compact().await.unwrap(), 18);
+    store.close().await.unwrap();
+    server(&database.url(), settings).await;
+}
+
+#[tokio::test]
+async fn a_database_that_has_gone_back_is_not_gone_on_with() {
+    let database = Database::new();
+    let [store] = servers(&database).await;
+    for n in 0..3 {
+        store.write(create(&thing("a", &n.to_string()), n)).await.unwrap();
+    }
+    // A standby that lacked the last commit has become the primary.
+    database.query("DELETE FROM store_changes WHERE revision = 3; DELETE FROM core_configmaps WHERE name = '2'");
+    database.query("UPDATE store_meta SET revision = 2");
+    eventually("it notices without a write", async || store.lag().is_some_and(|why| why.contains("gone back"))).await;
+    assert_eq!(store.refresh().await, Err(Stale));
+    assert!(store.write(create(&thing("a", "x"), 0)).await.is_err());
+    // Others go on, and reach the revision that this server was at.
+    let [other] = servers(&database).await;
+    other.write(create(&thing("a", "another"), 0)).await.unwrap();
+    assert_eq!(other.revision(), store.revision());
+    assert!(store.write(create(&thing("a", "x"), 0)).await.is_err(), "its memory is not what was committed");
+    assert!(store.lag().is_some());
+}
+
+#[tokio::test]
+async fn a_server_that_lacks_a_key_of_another_says_so_until_it_has_it() {
+    let database = Database::new();
+    let with = async |bytes: &[u8]| server(&database.url(), Settings { keys: Some(ring(bytes)), ..settings() }).await;
+    let (one, other) = (with(&[1]).await, with(&[1]).await);
+    let keys = |bytes: &[u8]| bytes.iter().map(|byte| master_key(*byte)).collect::<Vec<_>>();
+    // Behind the old one everywhere first: nobody is left behind.
+    for store in [&one, &other] {
+        store.replace_keys(keys(&[1, 2])).await.unwrap();
+    }
+    one.replace_keys(keys(&[2, 1])).await.unwrap();
+    one.write(create(&thing("a", "x"), 1)).await.unwrap();
+    other.refresh().await.unwrap();
+    assert_eq!((other.get(&thing("a", "x")).is_some(), other.lag()), (true, None));
+    // Before the old one at once: the others cannot read what is written from now on.
+    one.replace_keys(keys(&[3, 2, 1])).await.unwrap();
+    one.write(create(&thing("a", "y"), 1)).await.unwrap();
+    eventually("it says so", async || other.lag().is_some_and(|why| why.contains(master_key(3).id()))).await;
+    assert_eq!(other.refresh().await, Err(Stale));
+    other.replace_keys(keys(&[2, 1, 3])).await.unwrap();
+    eventually("it has caught up", async || other.lag().is_none()).await;
+    other.refresh().await.unwrap();
+    assert!(other.get(&thing("a", "y")).is_some());
+    // A key that a rotation elsewhere has forgotten while this server still seals with it is noted again.
+    database.query(&format!("DELETE FROM store_keys WHERE id = '{}'", master_key(2).id()));
+    other.note_key().await.unwrap();
+    assert!(one.master_keys().await.unwrap().iter().any(|key| key.id == master_key(2).id()));
 }
 
 /// Numbers that look random and are the same for the same seed (SplitMix64).

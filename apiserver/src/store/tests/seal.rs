@@ -20,6 +20,7 @@ on_both_databases! {
     a_store_that_was_not_sealed_is_when_it_is_opened_with_a_key
     another_key_opens_nothing
     keys_are_replaced_while_clients_write
+    a_key_that_was_used_is_not_given_up
     a_rotation_that_was_cut_off_is_finished_by_the_next
     what_was_swapped_or_unsealed_is_noticed
 }
@@ -70,7 +71,7 @@ impl Bed {
     }
 
     /// Changes the closed database behind the store's back.
-    async fn execute(&self, statement: &'static str) {
+    pub(super) async fn execute(&self, statement: &'static str) {
         match self {
             Self::Memory(_) => panic!("this is about databases"),
             Self::Sqlite(_) => {
@@ -129,6 +130,52 @@ async fn a_store_that_was_not_sealed_is_when_it_is_opened_with_a_key(bed: Bed) {
     assert!(bed.try_open(Some(ring(&[1]))).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_sealing_that_was_cut_off_leaves_nothing_open_in_the_end() {
+    let bed = Bed::sqlite();
+    let store = bed.try_open(None).await.unwrap();
+    write_all(&store).await;
+    store.close().await.unwrap();
+    drop(store);
+    // Whoever reads the file keeps its old pages from being written over.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(bed.file());
+    let mut reader = options.connect().await.unwrap();
+    sqlx::raw_sql("BEGIN; SELECT * FROM store_meta").execute(&mut reader).await.unwrap();
+    let Err(Error::Backend(refused)) = bed.try_open(Some(ring(&[1]))).await else { panic!("something is left") };
+    assert!(refused.to_string().contains("somebody reads it"), "{refused}");
+    reader.close().await.unwrap();
+    let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
+    assert!(!has(&bed.content(), SECRET), "though all rows were sealed before");
+    assert!(store.get(&thing("a", "kept")).is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_servers_that_begin_at_once_with_keys_of_their_own_one_does() {
+    const SERVERS: u8 = 6;
+    let bed = Bed::postgres();
+    let Bed::Postgres(database) = &bed else { panic!("it is PostgreSQL") };
+    let mut backends = Vec::new();
+    for _ in 0..SERVERS {
+        backends.push(Postgres::connect(&database.url()).await.unwrap());
+    }
+    let opening = backends.into_iter().zip(1..).map(|(backend, byte)| {
+        let settings = Settings { keys: Some(ring(&[byte])), ..settings() };
+        task::spawn("server", async move { (byte, Store::open(backend, tables(), settings).await) })
+    });
+    let (mut begun, mut refused) = (Vec::new(), Vec::new());
+    for opened in futures::future::join_all(opening.collect::<Vec<_>>()).await {
+        match opened.unwrap() {
+            (byte, Ok(store)) => begun.push((byte, store)),
+            (_, Err(Error::Backend(error))) => refused.push(error.to_string()),
+            (_, Err(error)) => panic!("{error:?}"),
+        }
+    }
+    let [(first, store)] = &begun[..] else { panic!("{} have begun, each with another key", begun.len()) };
+    let id = master_key(*first).id().to_owned();
+    assert!(refused.iter().all(|error| error.contains(&format!("with the master key {id}"))), "{refused:?}");
+    assert_eq!(store.master_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>(), [id]);
+}
+
 async fn another_key_opens_nothing(bed: Bed) {
     let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
     write_all(&store).await;
@@ -147,12 +194,11 @@ async fn another_key_opens_nothing(bed: Bed) {
 }
 
 async fn keys_are_replaced_while_clients_write(bed: Bed) {
-    let keys = ring(&[1]);
-    let store = bed.try_open(Some(Arc::clone(&keys))).await.unwrap();
+    let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
     for number in 0..200 {
         store.write(create(&thing("a", &format!("t{number}")), format!("{SECRET} {number}"))).await.unwrap();
     }
-    keys.replace(vec![master_key(2), master_key(1)]).unwrap();
+    store.replace_keys(vec![master_key(2), master_key(1)]).await.unwrap();
     let rotating = store.rewrap();
     let writing = async {
         for number in 0..50 {
@@ -173,6 +219,27 @@ async fn keys_are_replaced_while_clients_write(bed: Bed) {
     let store = bed.try_open(Some(ring(&[2]))).await.unwrap();
     assert_eq!(contents(&store.snapshot(THINGS, "a")), before);
     take(&mut store.watch(THINGS, "a", 0).unwrap(), 250).await;
+}
+
+async fn a_key_that_was_used_is_not_given_up(bed: Bed) {
+    let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
+    store.replace_keys(vec![master_key(2), master_key(1)]).await.unwrap();
+    let needed = || async { store.master_keys().await.unwrap().into_iter().map(|key| key.id).collect::<Vec<_>>() };
+    assert!(needed().await.contains(&master_key(2).id().to_owned()), "noted before it seals anything");
+    let made = store.write(create(&thing("a", "x"), SECRET)).await.unwrap();
+    // The old file is put back.
+    let Err(Error::Backend(refused)) = store.replace_keys(vec![master_key(1)]).await else { panic!("it is needed") };
+    assert_eq!(refused.to_string(), format!("the master key {} is still needed, and not there", master_key(2).id()));
+    store.write(replace(&thing("a", "x"), made.revision, SECRET)).await.unwrap();
+    store.close().await.unwrap();
+    assert!(bed.try_open(Some(ring(&[1]))).await.is_err());
+    let store = bed.try_open(Some(ring(&[1, 2]))).await.unwrap();
+    assert!(store.get(&thing("a", "x")).is_some());
+    // What a rotation began with is the first no more when it is about to forget the others.
+    let (primary, older) = (master_key(2).id().to_owned(), vec![master_key(1).id().to_owned()]);
+    let forgotten = store.ask(|answer| Request::ForgetKeys { primary, older, answer }).await;
+    assert!(matches!(forgotten, Err(Error::Backend(cause)) if cause.to_string().contains("rotate again")));
+    assert_eq!(store.master_keys().await.unwrap().len(), 2);
 }
 
 async fn a_rotation_that_was_cut_off_is_finished_by_the_next(bed: Bed) {

@@ -6,11 +6,12 @@
 mod archive;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::clock::Clock;
+use apiserver::file;
 use apiserver::store::{
     Backend, Direction, KeyRing, Postgres, Settings, Sqlite, Store, begin_anew, check_sqlite, copy_sqlite, export,
     transfer,
@@ -74,7 +75,7 @@ async fn create(options: &Create) -> anyhow::Result<()> {
     let manifest = Manifest::of(folder, now, opened.revision, opened.objects, opened.needed)?;
     let packed = folder.join("archive");
     archive::pack(folder, &manifest, &packed)?;
-    std::fs::rename(&packed, to).with_context(|| format!("cannot make {}", to.display()))?;
+    file::put(&packed, to).with_context(|| format!("cannot make {}", to.display()))?;
     say(to, &manifest);
     Ok(())
 }
@@ -90,10 +91,14 @@ async fn verify(options: &Verify) -> anyhow::Result<()> {
 async fn restore(options: &Restore) -> anyhow::Result<()> {
     let Restore { file, data, database_url, master_key } = options;
     let database = Database::parse(database_url.as_deref(), data)?;
-    if let Database::Sqlite { file, .. } = &database
-        && file.exists()
-    {
-        return Err(fail(Exit::Refused, format!("there is a store {} already", file.display())));
+    if let Database::Sqlite { file, folder } = &database {
+        let series = folder.join(SERIES);
+        let left = [file, &series].into_iter().flat_map(|file| left_of(file));
+        let left: Vec<String> = left.map(|path| path.display().to_string()).collect();
+        if !left.is_empty() {
+            let message = format!("a store, or something of one, is there already: {}", left.join(", "));
+            return Err(fail(Exit::Refused, message));
+        }
     }
     super::private_folder(data).with_context(|| format!("cannot make {}", data.display()))?;
     let work = tempfile::tempdir_in(data).context("cannot make a folder to work in")?;
@@ -121,6 +126,17 @@ async fn restore(options: &Restore) -> anyhow::Result<()> {
         "Start the server as before. Who has signed in since the backup has to do so again; what was revoked since is not.",
     );
     Ok(())
+}
+
+/// What there is of a SQLite file. Without the file itself the others are as bad: SQLite would take them for the last changes
+/// of the one that is put there.
+fn left_of(file: &Path) -> Vec<PathBuf> {
+    let parts = ["", "-wal", "-shm", "-journal"].into_iter().map(|end| {
+        let mut path = file.as_os_str().to_owned();
+        path.push(end);
+        PathBuf::from(path)
+    });
+    parts.filter(|path| path.symlink_metadata().is_ok()).collect()
 }
 
 /// A folder beside a file, for copies as large as it; it goes with the value.
@@ -177,7 +193,7 @@ impl Opened {
 fn put_authority(content: &[u8], data: &Path) -> anyhow::Result<()> {
     let files: BTreeMap<String, String> = serde_json::from_slice(content).context("its authority cannot be read")?;
     let folder = data.join(PKI);
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    file::make_folder(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for name in PKI_FILES {
         let content = files.get(name).with_context(|| format!("its authority has no {name}"))?;
         let path = folder.join(name);
@@ -194,12 +210,11 @@ fn put_authority(content: &[u8], data: &Path) -> anyhow::Result<()> {
 
 /// Puts a file where it belongs, whole or not at all.
 fn put(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let put = || match std::fs::rename(from, to) {
+    let put = || match file::put(from, to) {
         Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
             let near = to.with_extension("restored");
             std::fs::copy(from, &near)?;
-            std::fs::File::open(&near)?.sync_all()?;
-            std::fs::rename(&near, to)
+            file::put(&near, to)
         }
         done => done,
     };

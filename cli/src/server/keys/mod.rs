@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use apiserver::error::Error;
-use apiserver::store::{KeyRing, Store};
+use apiserver::store::{self, BackendError, KeyRing, Store};
 use apiserver::{Identity, Server};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -57,8 +57,12 @@ enum Phase {
 struct Status {
     /// The id of the key that is sealed with.
     primary: String,
+    /// The ids of all keys that this server has.
+    given: Vec<String>,
     /// The ids of the keys that something in the store may need.
     needed: Vec<String>,
+    /// Whether other servers, which need the same keys, may use the store too.
+    shared: bool,
     rotation: Rotation,
 }
 
@@ -70,15 +74,28 @@ impl Keys {
     /// Takes over what is put into the file of keys, until the shutdown.
     pub(crate) async fn follow(self, store: Store, shutdown: CancellationToken) {
         let mut seen = self.0.source.changed();
+        let mut told = None;
         while shutdown.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
+            if store.is_shared()
+                && let Err(error) = store.note_key().await
+            {
+                tracing::debug!(error = chain(error), "whether the master key is noted cannot be asked");
+            }
             let changed = self.0.source.changed();
             if changed == seen || changed.is_none() {
                 continue;
             }
-            seen = changed;
+            // What cannot be used now is tried again: the database may be away, or another key be put back.
             match self.reread(&store).await {
-                Ok(()) => tracing::info!(primary = self.primary(), "the master keys were read again"),
-                Err(error) => tracing::error!(%error, "the file of master keys was changed and cannot be used"),
+                Ok(()) => {
+                    seen = changed;
+                    tracing::info!(primary = self.primary(), "the master keys were read again");
+                }
+                Err(error) if told != changed => {
+                    told = changed;
+                    tracing::error!(%error, "the file of master keys was changed and cannot be used");
+                }
+                Err(_told) => {}
             }
         }
     }
@@ -103,18 +120,25 @@ impl Keys {
     /// Reads the keys again. Those that are still needed must be among them.
     async fn reread(&self, store: &Store) -> Result<(), Error> {
         let keys = self.0.source.read().await.map_err(|error| Error::bad_request(format!("{error:#}")))?;
-        let known = store.master_keys().await.map_err(|error| Error::internal(error.to_string()))?;
-        if let Some(missing) = known.iter().find(|known| keys.iter().all(|key| key.id() != known.id)) {
-            return Err(Error::bad_request(format!("the master key {} is still needed, and not there", missing.id)));
-        }
-        self.0.ring.replace(keys).map_err(|error| Error::bad_request(error.to_string()))
+        store.replace_keys(keys).await.map_err(|error| match &error {
+            store::Error::Backend(cause) if matches!(**cause, BackendError::Seal(_)) => {
+                Error::bad_request(cause.to_string())
+            }
+            _ => Error::internal(chain(error)),
+        })
     }
 
     async fn status(&self, store: &Store) -> Result<Status, Error> {
-        let known = store.master_keys().await.map_err(|error| Error::internal(error.to_string()))?;
+        let known = store.master_keys().await.map_err(|error| Error::internal(chain(error)))?;
         let needed = known.into_iter().map(|key| key.id).collect();
-        Ok(Status { primary: self.primary(), needed, rotation: self.rotation().clone() })
+        let (given, shared) = (self.0.ring.ids(), store.is_shared());
+        Ok(Status { primary: self.primary(), given, needed, shared, rotation: self.rotation().clone() })
     }
+}
+
+/// An error with what led to it.
+fn chain(error: store::Error) -> String {
+    format!("{:#}", anyhow::Error::from(error))
 }
 
 #[derive(Clone)]
@@ -166,7 +190,7 @@ async fn rotate(
                         error = &error as &dyn std::error::Error,
                         "the master key was not replaced everywhere"
                     );
-                    *rotation = Rotation { phase: Phase::Failed, message: error.to_string(), ..Rotation::default() };
+                    *rotation = Rotation { phase: Phase::Failed, message: chain(error), ..Rotation::default() };
                 }
             }
         });

@@ -153,7 +153,7 @@ async fn hints_are_sent_though_somebody_reads_all_the_time() {
     let mut listener = sqlx::postgres::PgListener::connect(&database.url()).await.unwrap();
     listener.listen("berth_store").await.unwrap();
     let over = tokio_util::sync::CancellationToken::new();
-    let readers = (0..32).map(|_| {
+    let readers = (0..400).map(|_| {
         let (store, over) = (store.clone(), over.clone());
         task::spawn("reader", async move {
             while !over.is_cancelled() {

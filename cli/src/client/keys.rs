@@ -79,8 +79,11 @@ fn refuse_what_would_lock_out(status: &Value, present: &[MasterKey], file: &Path
         ));
     }
     if present.iter().all(|key| status["primary"] != key.id()) {
-        let message =
-            format!("the server does not have its master keys from {}: say which --file it is", file.display());
+        let message = format!(
+            "the server does not have its master keys from {}: say which --file it is, or put the new key before the old one \
+             where they are and use --no-new-key",
+            file.display()
+        );
         return Err(fail(Exit::Refused, message));
     }
     Ok(())

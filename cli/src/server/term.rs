@@ -154,6 +154,11 @@ impl Collector for TermMetrics {
 mod tests {
     use super::*;
 
+    /// Nothing takes this long; it only ends a test that hangs.
+    async fn within<T>(future: impl Future<Output = T>) -> T {
+        tokio::time::timeout(Duration::from_secs(30), future).await.expect("it ends")
+    }
+
     #[tokio::test]
     async fn a_term_ends_with_whatever_of_it_ends_first_and_says_why() {
         let good = |term: &CancellationToken| {
@@ -165,15 +170,15 @@ mod tests {
         };
         let term = CancellationToken::new();
         let failing = apiserver::task::spawn("failing", async { anyhow::bail!("no namespaces") });
-        let error = ended(&term, failing, good(&term)).await.unwrap_err();
+        let error = within(ended(&term, failing, good(&term))).await.unwrap_err();
         assert_eq!(format!("{error:#}"), "the upkeep failed: no namespaces");
         let term = CancellationToken::new();
         let panicking = apiserver::task::spawn("panicking", async { std::panic::panic_any(()) });
-        let error = ended(&term, good(&term), panicking).await.unwrap_err();
+        let error = within(ended(&term, good(&term), panicking)).await.unwrap_err();
         assert_eq!(error.to_string(), "the controller stopped badly");
         let term = CancellationToken::new();
         let (upkeep, controller) = (good(&term), good(&term));
         term.cancel();
-        ended(&term, upkeep, controller).await.unwrap();
+        within(ended(&term, upkeep, controller)).await.unwrap();
     }
 }

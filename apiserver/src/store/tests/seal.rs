@@ -144,8 +144,14 @@ async fn a_sealing_that_was_cut_off_leaves_nothing_open_in_the_end() {
     let Err(Error::Backend(refused)) = bed.try_open(Some(ring(&[1]))).await else { panic!("something is left") };
     assert!(refused.to_string().contains("somebody reads it"), "{refused}");
     reader.close().await.unwrap();
+    // All rows are sealed by now; in pages that nothing is on any more they still stand open.
+    bed.execute(
+        "CREATE TABLE aside (body TEXT); INSERT INTO aside VALUES ('hunter2-is-no-password'); DROP TABLE aside",
+    )
+    .await;
+    assert!(has(&bed.content(), SECRET));
     let store = bed.try_open(Some(ring(&[1]))).await.unwrap();
-    assert!(!has(&bed.content(), SECRET), "though all rows were sealed before");
+    assert!(!has(&bed.content(), SECRET));
     assert!(store.get(&thing("a", "kept")).is_some());
 }
 

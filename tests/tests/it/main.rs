@@ -7,3 +7,4 @@ mod bad_input;
 mod crashes;
 mod examples;
 mod pods;
+mod postgres;

@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{berth, setting};
+use crate::{Database, Postgres, berth, setting};
 
 /// The programs that make up a platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,18 @@ pub struct Platform {
     http: u16,
     https: u16,
     address: IpAddr,
+    /// The database that was made for it. It goes after the programs have ended.
+    database: Option<Postgres>,
 }
 
 impl Platform {
     /// Starts one, with this machine as its node.
     pub async fn start() -> anyhow::Result<Self> {
+        Self::start_on(Database::Sqlite).await
+    }
+
+    /// Starts one that keeps its objects in a database.
+    pub async fn start_on(database: Database) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-test-").tempdir()?;
         let ports = free_ports(3)?;
         let platform = Self {
@@ -40,6 +47,7 @@ impl Platform {
             http: ports[1],
             https: ports[2],
             address: own_address(),
+            database: database.make()?,
         };
         platform.up().await?;
         Ok(platform)
@@ -47,7 +55,11 @@ impl Platform {
 
     /// Runs `berth up`: starts whatever does not run.
     pub async fn up(&self) -> anyhow::Result<()> {
-        let output = Command::new(berth())
+        let mut command = Command::new(berth());
+        if let Some(database) = &self.database {
+            command.env("BERTH_DATABASE_URL", database.url());
+        }
+        let output = command
             .args(["up", "--data"])
             .arg(self.data())
             .args(["--listen", &self.api.to_string()])

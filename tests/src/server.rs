@@ -18,6 +18,16 @@ pub enum Database {
     Postgres,
 }
 
+impl Database {
+    /// Makes what is needed besides a folder.
+    pub(crate) fn make(self) -> anyhow::Result<Option<Postgres>> {
+        match self {
+            Self::Sqlite => Ok(None),
+            Self::Postgres => Postgres::new().map(Some),
+        }
+    }
+}
+
 /// A running server. It ends with this value.
 pub struct Server {
     folder: tempfile::TempDir,
@@ -43,10 +53,7 @@ impl Server {
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(berth());
         command.args(["server", "--data"]).arg(folder.path().join("data")).args(["--listen", &address]).args(options);
-        let made = match database {
-            Database::Sqlite => None,
-            Database::Postgres => Some(Postgres::new()?),
-        };
+        let made = database.make()?;
         if let Some(made) = &made {
             command.env("BERTH_DATABASE_URL", made.url());
         }

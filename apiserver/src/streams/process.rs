@@ -63,7 +63,7 @@ pub(super) async fn answer(
     parts: &mut Parts,
     mut guard: Guard,
 ) -> Result<Response, Error> {
-    let (upgrade, _) = socket::upgrade(parts, &[V5, V4]).await?;
+    let (upgrade, _) = socket::upgrade(parts, &[V5, V4], None).await?;
     let takes_input = matches!(&what, Open::Exec(exec) if exec.stdin);
     Ok(upgrade.on_upgrade(async move |socket| {
         let talk = Box::pin(talk(socket, program, what, takes_input));
@@ -117,6 +117,8 @@ async fn input(mut stream: SplitStream<WebSocket>, to: mpsc::Sender<Bytes>, take
     while let Some(Ok(message)) = stream.next().await {
         let data = match message {
             Message::Binary(data) => data,
+            // The Python client sends text as text.
+            Message::Text(text) => text.into(),
             Message::Close(_) => return,
             _ => continue,
         };

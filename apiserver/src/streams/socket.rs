@@ -23,11 +23,13 @@ const PING_EVERY: Duration = Duration::from_secs(25);
 /// What a socket that is ended gets for its goodbye.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Begins a WebSocket with the first protocol of the client's that is known.
+/// Begins a WebSocket with the first protocol of the client's that is known; `unnamed` is what one speaks that names none.
 pub(super) async fn upgrade(
     parts: &mut Parts,
     known: &'static [&'static str],
+    unnamed: Option<&str>,
 ) -> Result<(WebSocketUpgrade, String), Error> {
+    let names_none = !parts.headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL);
     let asks_for_spdy =
         parts.headers.get(header::UPGRADE).is_some_and(|upgrade| upgrade.as_bytes().starts_with(b"SPDY/"));
     if asks_for_spdy {
@@ -42,7 +44,8 @@ pub(super) async fn upgrade(
         .write_buffer_size(0)
         .protocols(known.iter().copied());
     let chosen = upgrade.selected_protocol().and_then(|protocol| protocol.to_str().ok()).map(str::to_owned);
-    let Some(chosen) = chosen else {
+    let unnamed = unnamed.filter(|_| names_none).map(str::to_owned);
+    let Some(chosen) = chosen.or(unnamed) else {
         return Err(Error::bad_request(format!(
             "unable to upgrade: unable to negotiate protocol: this server speaks {}",
             known.join(", ")

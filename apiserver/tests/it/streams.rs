@@ -392,7 +392,8 @@ async fn other_clients_forward_over_plain_channels() {
         headers.insert("sec-websocket-protocol", protocols.parse().unwrap());
         tokio_tungstenite::connect_async(request).await
     };
-    let (mut socket, response) = open(&format!("portforward?ports={port}"), "v4.channel.k8s.io").await.unwrap();
+    let (mut socket, response) =
+        open(&format!("portforward?ports={port}"), "v5.channel.k8s.io, v4.channel.k8s.io").await.unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "v4.channel.k8s.io");
     let mut next = async || {
         loop {

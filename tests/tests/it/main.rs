@@ -8,4 +8,5 @@ mod commands;
 mod crashes;
 mod examples;
 mod pods;
+mod postgres;
 mod up;

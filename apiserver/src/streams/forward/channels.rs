@@ -1,7 +1,11 @@
 //! Port-forward over plain channels of a WebSocket: for the n-th port of the query, channel 2n carries the bytes and
 //! 2n+1 what is wrong. Each begins with the port's number, two bytes, little-endian.
+//!
+//! Version 4 only, as with Kubernetes: the Python and JavaScript clients and kr8s offer version 5 and take its frames that
+//! close a channel for an error. Half an end cannot be told then: a connection is over when its program sends no more, and
+//! the WebSocket when all are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
@@ -13,12 +17,11 @@ use tokio::task::JoinSet;
 use super::{EVENTS, Event, WAITING, connect, port, socket};
 use crate::error::Error;
 use crate::query::Query;
-use crate::streams::{CLOSED, FRAMES, Program, frame};
+use crate::streams::{FRAMES, Program, frame};
 
-pub(super) const V5: &str = "v5.channel.k8s.io";
 pub(super) const V4: &str = "v4.channel.k8s.io";
 
-/// Two channels each, and 255 has another meaning.
+/// Two channels each, of which there are 256; nobody needs half as many.
 const PORTS_MAX: usize = 64;
 
 /// The ports that the query names: several parameters, or one with commas.
@@ -32,7 +35,7 @@ pub(super) fn ports(query: &Query) -> Result<Vec<u16>, Error> {
     }
 }
 
-pub(super) async fn talk(socket: WebSocket, program: Program, ports: Vec<u16>, v5: bool) {
+pub(super) async fn talk(socket: WebSocket, program: Program, ports: Vec<u16>) {
     let (sink, stream) = socket.split();
     let (queue, queued) = mpsc::channel(FRAMES);
     let conversation = async move {
@@ -51,7 +54,7 @@ pub(super) async fn talk(socket: WebSocket, program: Program, ports: Vec<u16>, v
         }
         drop(events);
         tokio::select! {
-            () = output(heard, &queue, v5) => {}
+            () = output(heard, &queue, ports.len()) => {}
             () = input(stream, inputs) => {}
         }
     };
@@ -62,26 +65,25 @@ fn data_channel(number: u32) -> u8 {
     u8::try_from(number * 2).unwrap_or(u8::MAX - 1)
 }
 
-/// Passes on what the programs send, until all connections are over.
-async fn output(mut events: mpsc::Receiver<(u32, Event)>, queue: &mpsc::Sender<Bytes>, v5: bool) {
-    while let Some((number, event)) = events.recv().await {
+/// Passes on what the programs send, until all of so many connections are over.
+async fn output(mut events: mpsc::Receiver<(u32, Event)>, queue: &mpsc::Sender<Bytes>, connections: usize) {
+    let mut over = BTreeSet::new();
+    while over.len() < connections
+        && let Some((number, event)) = events.recv().await
+    {
         let channel = data_channel(number);
-        let frames = match event {
-            Event::Data(data) => vec![frame(channel, &data)],
-            Event::Closed if v5 => vec![frame(CLOSED, &[channel])],
-            Event::Closed => Vec::new(),
-            Event::Over(error) => {
-                let mut frames: Vec<Bytes> = error.iter().map(|error| frame(channel + 1, error.as_bytes())).collect();
-                if v5 {
-                    frames.extend([frame(CLOSED, &[channel]), frame(CLOSED, &[channel + 1])]);
-                }
-                frames
-            }
+        if !matches!(event, Event::Data(_)) {
+            over.insert(number);
+        }
+        let said = match event {
+            Event::Data(data) => Some(frame(channel, &data)),
+            Event::Closed => None,
+            Event::Over(error) => error.map(|error| frame(channel + 1, error.as_bytes())),
         };
-        for frame in frames {
-            if queue.send(frame).await.is_err() {
-                return;
-            }
+        if let Some(frame) = said
+            && queue.send(frame).await.is_err()
+        {
+            return;
         }
     }
 }
@@ -94,20 +96,11 @@ async fn input(mut stream: SplitStream<WebSocket>, mut inputs: BTreeMap<u8, mpsc
             Message::Close(_) => return,
             _ => continue,
         };
-        match data.first() {
-            Some(&CLOSED) => {
-                if let Some(channel) = data.get(1) {
-                    inputs.remove(channel);
-                }
-            }
-            Some(channel) if data.len() > 1 => {
-                if let Some(input) = inputs.get(channel)
-                    && input.send(data.slice(1..)).await.is_err()
-                {
-                    inputs.remove(&data[0]);
-                }
-            }
-            _ => {}
+        if data.len() > 1
+            && let Some(input) = inputs.get(&data[0])
+            && input.send(data.slice(1..)).await.is_err()
+        {
+            inputs.remove(&data[0]);
         }
     }
 }

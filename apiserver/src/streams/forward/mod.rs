@@ -27,14 +27,16 @@ pub(super) async fn answer(
     parts: &mut Parts,
     mut guard: Guard,
 ) -> Result<Response, Error> {
-    let (upgrade, protocol) = socket::upgrade(parts, &[spdy::PROTOCOL, channels::V5, channels::V4]).await?;
+    // kr8s names none.
+    let known = &[spdy::PROTOCOL, channels::V4];
+    let (upgrade, protocol) = socket::upgrade(parts, known, Some(channels::V4)).await?;
     let ports = if protocol == spdy::PROTOCOL { Vec::new() } else { channels::ports(query)? };
     Ok(upgrade.on_upgrade(async move |socket| {
         let talk = async {
             if protocol == spdy::PROTOCOL {
                 Box::pin(spdy::talk(socket, program)).await;
             } else {
-                Box::pin(channels::talk(socket, program, ports, protocol == channels::V5)).await;
+                Box::pin(channels::talk(socket, program, ports)).await;
             }
         };
         tokio::select! {

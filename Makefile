@@ -20,8 +20,8 @@ images: ## Build the base images from Debian packages
 test: ## Set up this machine for the tests and run them all
 	@scripts/test
 
-soak: ## Try 200 random histories on each store, and 200 times kill servers that share one
-	@BERTH_SOAK_RUNS=200 cargo nextest run --locked -p apiserver -p cli -E 'test(history) + test(replicas)'
+soak: ## Set up this machine, then try 200 random histories on each store, 200 kills of servers that share one, and 800 simulations
+	@BERTH_SOAK_RUNS=200 scripts/test --run-ignored all -E 'test(history) + test(replicas) + test(simulation)'
 
 check: ## Check the architecture's boundaries
 	@cargo xtask check

@@ -162,7 +162,7 @@ pub(crate) struct Up {
     /// Deploy the application in this folder from a Git repository made of it
     #[arg(long, value_name = "DIR")]
     pub(crate) example: Option<PathBuf>,
-    /// Port on which that repository is served; Git's own less 1,000 if nothing else is said
+    /// Port on which that repository is served
     #[arg(long, value_name = "PORT", default_value_t = 8418)]
     pub(crate) git_port: u16,
 }

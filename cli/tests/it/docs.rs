@@ -70,3 +70,18 @@ fn every_kind_is_described() {
         assert!(text.contains(&kind), "docs/kubernetes.md does not name {kind}");
     }
 }
+
+#[test]
+fn every_command_in_the_readme_is_there() {
+    let text = document("../README.md");
+    let commands: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# berth ")).collect();
+    assert!(commands.len() > 5, "{commands:?}");
+    for command in commands {
+        let words = command.split(" #").next().unwrap_or_default().split_whitespace();
+        let mut program = crate::berth::program();
+        // What stands before is read first: a word that is not known is told before the help.
+        program.args(words).arg("--help");
+        let outcome = crate::berth::run(program, "");
+        assert_eq!(outcome.code, Some(0), "README.md: berth {command}: {}", outcome.stderr);
+    }
+}

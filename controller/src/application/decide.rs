@@ -188,6 +188,10 @@ impl Decision {
             BuildPhase::Cloning => say(None, "Building", format!("{name}: the source is fetched")),
             BuildPhase::Building => say(None, "Building", format!("{name}: the image is built")),
         };
+        // Whoever mends the build should not learn only then that there is no such plan.
+        if observed.plan.is_none() {
+            self.trouble = Some(content::not_found("PlanNotFound", "plan", &application.spec.plan, &observed.plans));
+        }
         None
     }
 }

@@ -259,6 +259,12 @@ impl Agent {
         plan
     }
 
+    /// Whether probes have good news of all that runs.
+    fn is_well(&self) -> bool {
+        let mut running = self.observed.containers.values().filter(|one| one.state == ContainerState::Running);
+        running.all(|one| self.observed.health_of(one).ready)
+    }
+
     /// Requests are never led away from an instance that serves them and is to go on doing so.
     fn check_routes(&self, plan: &Plan) {
         let mut state = self.machine.state();
@@ -413,7 +419,8 @@ proptest! {
                 prop_assert_eq!(&plan, &again, "the same input gives the same plan");
                 // Grace times of what runs well are only looked at.
                 let waits = !crate::plan::is_probed(&agent.desired, &agent.observed);
-                if plan.steps.is_empty() && !waits && (plan.wake.is_none() || satisfied(&tasks, &found, &machine.state()).is_ok()) {
+                let over = plan.wake.is_none() || satisfied(&tasks, &found, &machine.state()).is_ok();
+                if plan.steps.is_empty() && !waits && agent.is_well() && over {
                     rested = true;
                     break;
                 }

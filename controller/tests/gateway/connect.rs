@@ -168,9 +168,11 @@ async fn much_to_do_is_told_in_messages_of_an_allowed_size() {
     let (machine, mut connection) = deployed(&platform).await;
     let env: Vec<Value> =
         (0..15).map(|number| json!({ "name": format!("V{number}"), "value": "x".repeat(32_000) })).collect();
-    let large = json!({ "metadata": { "name": "large" },
-        "spec": { "source": { "image": { "reference": "app:1" } }, "plan": "small", "instances": 20, "env": env } });
-    platform.create(&platform.namespaced::<Application>("acme"), large).await;
+    for number in 0..20 {
+        let large = json!({ "metadata": { "name": format!("large-{number}") },
+            "spec": { "source": { "image": { "reference": "app:1" } }, "plan": "small", "env": env } });
+        platform.create(&platform.namespaced::<Application>("acme"), large).await;
+    }
     let is_large = |item: &&Item| matches!(item, Item::Instance(task) if task.env.len() == 15);
     while connection.has.items.values().filter(is_large).count() < 20 {
         connection.told().await;

@@ -19,6 +19,8 @@ use world::{GUESS, MINE, OTHER, OWN, Person, SECOND, TAG, World, object};
 const VERBS: [&str; 8] = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
 /// More would only wait for one another, and for the limit of requests of each person.
 const RESOURCES_AT_A_TIME: usize = 6;
+/// Of a replacement, against reconcilers that write to the same object.
+const TRIES: usize = 20;
 /// The name of nothing.
 const MISSING: &str = "missing";
 /// The name of no project.
@@ -132,8 +134,15 @@ async fn ask(world: &World, policy: &Policy, resource: &Resource, verb: &str, pe
     for Call { what, expected, namespace, name } in calls {
         let expected = if is_there { expected } else { Expected::NoVerb };
         let (method, path, content) = resource.request(verb, namespace, name);
-        let body = body(world, resource, verb, namespace, name).await;
-        let (status, text) = person.send(method, &path, content, &table, &body).await;
+        let (mut status, mut text) = (409, String::new());
+        for _ in 0..TRIES {
+            let body = body(world, resource, verb, namespace, name).await;
+            (status, text) = person.send(method, &path, content, &table, &body).await;
+            // A reconciler wrote between the two.
+            if verb != "update" || status != 409 {
+                break;
+            }
+        }
         if what.contains("there") || what == "of no project" {
             // What is there is answered like what is not, but for the names that were sent.
             let named = |word: &str| regex::Regex::new(&format!(r#"(["/]){word}\b"#)).unwrap();
@@ -161,14 +170,7 @@ async fn body(world: &World, resource: &Resource, verb: &str, namespace: Option<
     match verb {
         "create" if resource.part.is_empty() => object(resource, "new", "no", namespace.unwrap_or_default()),
         "create" => object(resource, name, "no", namespace.unwrap_or_default()),
-        "update" => {
-            let (_, mut now) = world.admin.json("GET", &resource.path(namespace, Some(name)), &Value::Null).await;
-            // A reconciler may write to it meanwhile.
-            if let Some(metadata) = now["metadata"].as_object_mut() {
-                metadata.remove("resourceVersion");
-            }
-            now
-        }
+        "update" => world.admin.json("GET", &resource.path(namespace, Some(name)), &Value::Null).await.1,
         _ => json!({}),
     }
 }

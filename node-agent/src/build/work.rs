@@ -196,8 +196,9 @@ impl<W: Workshop> Build<'_, W> {
         for (line, image) in &checked.images {
             // Fetched now and not by the builder, so that what was looked at is what is built from.
             let found = self.fetched(image).await?;
-            // Whatever it is called: what was built from a customer's source is that customer's.
-            let wrong = if !labels::is_open_to(&found.labels, &task.namespace) || found.is_found_by_id(image) {
+            // Whatever it is called: what was built here is its application's, also within a project.
+            let built = [labels::BUILD, labels::CACHE].iter().any(|label| found.labels.contains_key(*label));
+            let wrong = if built || found.is_found_by_id(image) {
                 format!("{image} is another application's image")
             } else if let Some(trigger) = found.triggers.first() {
                 format!("{image} has ONBUILD {trigger:?}, which nobody has checked")

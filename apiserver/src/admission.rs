@@ -377,6 +377,9 @@ fn length(object: &Value) -> usize {
 /// Takes away owner references that stand twice, as they are. The answer is a warning, in Kubernetes' words.
 pub fn forget_repeated_owners(object: &mut Value) -> Option<String> {
     let owners = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
+    if owners.len() < 2 {
+        return None;
+    }
     let mut repeated: Vec<String> = Vec::new();
     let mut seen: Vec<Value> = Vec::new();
     owners.retain(|owner| {

@@ -77,12 +77,13 @@ async fn answer(state: &Arc<State>, parts: Parts, body: Body) -> (Option<Label>,
     let call = Call { target, identity, query, parts };
     let Some(verb) = verb(&call) else { return (None, Err(Error::method_not_allowed())) };
     let label = Label { verb, resource: call.target.kind.qualified_plural() };
-    if let Some(view) = &call.target.kind.view_of
-        && call.target.subresource.is_none()
-        && !view.verbs.contains(&verb)
-    {
-        let stored = format!("{}.{}", view.plural, view.group);
-        return (Some(label), Err(Error::only_a_view(&call.target.kind, verb, &stored)));
+    let kind = &call.target.kind;
+    if call.target.subresource.is_none() && !kind.verbs().contains(&verb) {
+        let error = match &kind.view_of {
+            Some(view) => Error::only_a_view(kind, verb, &format!("{}.{}", view.plural, view.group)),
+            None => Error::method_not_allowed(),
+        };
+        return (Some(label), Err(error));
     }
     let noted = (!matches!(verb, "get" | "list" | "watch")).then(|| (call.target.clone(), call.identity.clone()));
     let result = match authorise(state, &call, verb).await {
@@ -117,9 +118,7 @@ fn verb(call: &Call) -> Option<&'static str> {
         Method::PUT if named => Some("update"),
         Method::PATCH if named && part != Some(Subresource::Finalize) => Some("patch"),
         Method::DELETE if named && part.is_none() => Some("delete"),
-        Method::DELETE if !named && !target.across_namespaces() => {
-            Some("deletecollection").filter(|verb| target.kind.view_of.is_some() || target.kind.verbs().contains(verb))
-        }
+        Method::DELETE if !named && !target.across_namespaces() => Some("deletecollection"),
         _ => None,
     }
 }

@@ -63,13 +63,16 @@ async fn identify(state: &server::State, parts: &Parts) -> Result<Identity, Erro
         None if offers_nothing(&parts.headers) && is_public(parts.uri.path()) => Identity::anonymous(),
         None => return Err(Error::unauthorized()),
     };
+    let acts_as_another = impersonate::is_wanted(&parts.headers);
     // Reads are not in the audit log: they need not carry where they come from.
-    if !matches!(parts.method, Method::GET | Method::HEAD) || impersonate::is_wanted(&parts.headers) {
+    if acts_as_another || !matches!(parts.method, Method::GET | Method::HEAD) {
         identity.origin = Some(Arc::new(origin(parts)));
     }
-    let caller = identity.clone();
-    impersonate::as_wanted(&*state.authorizer, identity, &parts.headers).await.inspect_err(|error| {
-        audit::note_path(state, &caller, "impersonate", parts.uri.path(), error.code());
+    if !acts_as_another {
+        return Ok(identity);
+    }
+    impersonate::as_wanted(&*state.authorizer, &identity, &parts.headers).await.inspect_err(|error| {
+        audit::note_path(state, &identity, "impersonate", parts.uri.path(), error.code());
     })
 }
 

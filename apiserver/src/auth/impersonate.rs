@@ -24,23 +24,20 @@ pub(super) fn is_wanted(headers: &HeaderMap) -> bool {
     headers.keys().any(|name| name.as_str().starts_with("impersonate-"))
 }
 
-/// Whom the request is to be treated as: `identity` itself, or whoever it may and wants to act as.
+/// Whom a request that asks for it is to be treated as, if `identity` may act as them.
 pub(super) async fn as_wanted(
     authorizer: &dyn Authorizer,
-    identity: Identity,
+    identity: &Identity,
     headers: &HeaderMap,
 ) -> Result<Identity, Error> {
-    if !is_wanted(headers) {
-        return Ok(identity);
-    }
     let wanted = read(headers)?;
     for attributes in needed(&wanted) {
-        if !allows(authorizer, &identity, &attributes).await {
-            let refusal = attributes.refusal(&identity);
+        if !allows(authorizer, identity, &attributes).await {
+            let refusal = attributes.refusal(identity);
             return Err(Error::forbidden(&attributes.group, &attributes.resource, &attributes.name, &refusal));
         }
     }
-    let Identity { user, groups, uid, scope, credential, origin, .. } = identity;
+    let Identity { user, groups, uid, scope, credential, origin, .. } = identity.clone();
     let origin = origin.map(|origin| Origin::clone(&origin)).unwrap_or_default();
     let origin = Origin { impersonator: Some(Impersonator { user, groups, uid }), ..origin };
     // A scoped token is as narrow in another's name as in its own, and ends what was begun with it.

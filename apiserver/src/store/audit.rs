@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
 
 use super::error::{BackendError, Error};
 use super::object::Object;
@@ -113,9 +112,7 @@ impl Store {
     pub async fn write_audited(&self, write: Write, line: Option<AuditLine>) -> Result<Arc<Object>, Error> {
         let mut write = self.shared.prepare(&write)?;
         write.audit = line.map(Arc::new);
-        let (answer, result) = oneshot::channel();
-        self.send(Request::Write { write, answer }).await?;
-        result.await.map_err(|_closed| Error::Closed)?
+        self.ask(|answer| Request::Write { write, answer }).await
     }
 
     /// Notes what was refused. It does not wait: whether the line was taken is all that is known.
@@ -134,9 +131,7 @@ impl Store {
 
     /// Notes something that is no write; when it returns, the line is on the disk.
     pub async fn must_note(&self, line: AuditLine) -> Result<(), Error> {
-        let (answer, result) = oneshot::channel();
-        self.send(Request::Note { line: Arc::new(line), answer: Some(answer) }).await?;
-        result.await.map_err(|_closed| Error::Closed)?
+        self.ask(|answer| Request::Note { line: Arc::new(line), answer: Some(answer) }).await
     }
 
     /// Lines of the audit log, the newest first.

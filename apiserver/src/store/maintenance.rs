@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::audit::{AGE_MAX, TRIM_MAX};
@@ -65,20 +65,18 @@ pub(super) fn run(store: &Store) -> impl Future<Output = ()> + use<> {
             let Some(store) = upgrade(&shared, &requests) else { return };
             store.trim_rings();
             let due = count.is_multiple_of(TICKS_PER_EXPIRY) && store.shared.upkeep.load(Ordering::Acquire);
-            let expiry = if due { store.trim_audit().await.and(store.remove_expired().await) } else { Ok(0) };
-            let result = match expiry {
-                Ok(_) => store.compact().await,
-                Err(error) => Err(error),
-            };
-            match result {
-                Ok(_) => {}
-                Err(Error::Closed) => return,
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "the store's maintenance failed; will retry"
-                    );
+            // Whichever fails does not keep the others from what they are for.
+            let mut results = vec![store.compact().await.map(drop)];
+            if due {
+                results.push(store.trim_audit().await);
+                results.push(store.remove_expired().await.map(drop));
+            }
+            for error in results.into_iter().filter_map(Result::err) {
+                if matches!(error, Error::Closed) {
+                    return;
                 }
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "the store's maintenance failed; will retry");
             }
             count = count.wrapping_add(1);
         }
@@ -94,9 +92,7 @@ impl Store {
     async fn trim_audit(&self) -> Result<(), Error> {
         let before = self.shared.clock.now() - AGE_MAX;
         for _ in 0..TRIM_STEPS_MAX {
-            let (answer, removed) = oneshot::channel();
-            self.send(Request::TrimAudit { before, answer }).await?;
-            if removed.await.map_err(|_closed| Error::Closed)?? < TRIM_MAX {
+            if self.ask(|answer| Request::TrimAudit { before, answer }).await? < TRIM_MAX {
                 break;
             }
         }
@@ -117,9 +113,7 @@ impl Store {
             }
             let older_than = self.shared.clock.now() - limits.age_max;
             let compaction = Compaction { from, through, aged_through, older_than, rows_max: COMPACT_ROWS_MAX };
-            let (answer, compacted) = oneshot::channel();
-            self.send(Request::Compact { compaction, answer }).await?;
-            let compacted = compacted.await.map_err(|_closed| Error::Closed)??;
+            let compacted = self.ask(|answer| Request::Compact { compaction, answer }).await?;
             // Another round, or another server, may have been faster and not gone as far.
             let goes_on = compacted > from && compacted < through;
             if compacted < from + COMPACT_ROWS_MAX && !goes_on {

@@ -293,26 +293,19 @@ impl Store {
     /// may happen or not, but nothing else.
     pub async fn write(&self, write: Write) -> Result<Arc<Object>, Error> {
         let write = self.shared.prepare(&write)?;
-        let (answer, result) = oneshot::channel();
-        self.send(Request::Write { write, answer }).await?;
-        result.await.map_err(|_closed| Error::Closed)?
+        self.ask(|answer| Request::Write { write, answer }).await
     }
 
     /// Writes what has been asked for, closes the database and refuses further writes. Reading goes on.
     pub async fn close(&self) -> Result<(), Error> {
-        let (answer, closed) = oneshot::channel();
-        self.send(Request::Close { answer }).await?;
-        closed.await.map_err(|_closed| Error::Closed)?
+        self.ask(|answer| Request::Close { answer }).await
     }
 
+    /// Asks the writer, and waits for what comes of it.
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Request) -> Result<T, Error> {
         let (answer, result) = oneshot::channel();
-        self.send(request(answer)).await?;
+        self.requests.send(request(answer)).await.map_err(|_closed| Error::Closed)?;
         result.await.map_err(|_closed| Error::Closed)?
-    }
-
-    async fn send(&self, request: Request) -> Result<(), Error> {
-        self.requests.send(request).await.map_err(|_closed| Error::Closed)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod definitions;
 mod delete;
 pub mod discovery;
 mod documents;
+mod entrance;
 pub mod error;
 pub mod file;
 mod freshness;

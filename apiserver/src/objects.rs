@@ -10,13 +10,13 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::auth::{Attributes, Identity, allows};
+use crate::entrance::Label;
 use crate::error::Error;
 use crate::freshness::{self, reach};
 use crate::negotiation::Shape;
 use crate::path::{self, Endpoint, Subresource, Target};
 use crate::query::{self, Freshness, ListOptions, PageToken, Query};
 use crate::respond::{self, Wish};
-use crate::router::Label;
 use crate::selection::Selection;
 use crate::selector::FieldSelector;
 use crate::server::State;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Router};
+use axum::Router;
 use prometheus::Registry;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use crate::quota::{Evaluator, Ledger};
 use crate::schema::Schema;
 use crate::store::Store;
 use crate::streams::{STREAMS_MAX, Streams};
-use crate::{audit, definitions, gc, namespaces, quota, reviews, router, service_accounts};
+use crate::{audit, definitions, entrance, gc, namespaces, quota, reviews, router, service_accounts};
 
 /// Why a server cannot be put together.
 #[derive(Debug, thiserror::Error)]
@@ -290,26 +290,19 @@ impl Server {
     /// The API for the network: callers authenticate with bearer tokens. Others may `merge` their routes beside it
     /// (see [`Server::protect`]).
     pub fn router(&self) -> Router {
-        self.protect_all(router::routes(&self.state).merge(accounts::routes(&self.state)))
+        self.protect(router::routes(&self.state).merge(accounts::routes(&self.state)))
     }
 
     /// The API for a part of this process, which acts as `identity`: no socket, no token.
     pub fn local(&self, identity: Identity) -> Router {
-        let routes = router::guarded(&self.state, router::routes(&self.state));
-        let routes = router::from_inside(&self.state, routes);
-        router::outer(&self.state, routes).layer(Extension(identity))
+        entrance::from_inside(&self.state, identity, router::routes(&self.state))
     }
 
     /// Puts routes of another crate behind the same authentication and authorisation: only callers with a valid
     /// credential who have a rule for the path reach them, and find their [`Identity`] as an extension. Panics, deadlines
     /// of the response's start and audit ids are handled too.
     pub fn protect(&self, routes: Router) -> Router {
-        self.protect_all(routes)
-    }
-
-    fn protect_all(&self, routes: Router) -> Router {
-        let routes = router::authenticated(&self.state, router::guarded(&self.state, routes));
-        router::outer(&self.state, routes)
+        entrance::from_network(&self.state, routes)
     }
 
     /// Whether `identity` may do something, for routes of other crates.

@@ -139,7 +139,7 @@ impl Accounts {
         }
         let change = json!({"id": token.id, "description": token.description});
         let target = self.target_of(&token.user);
-        let line = audit::part(state, caller, "delete", &target, token.purpose.as_str(), 204, Some(change));
+        let line = audit::part(state, caller, "delete", &target, token.purpose.as_str(), 204, Some(&change));
         self.store.tokens().revoke_audited(id, Some(line)).await?;
         Ok(StatusCode::NO_CONTENT.into_response())
     }
@@ -190,7 +190,7 @@ impl Accounts {
             "scope": new.scope.as_ref().map(Written::of),
         });
         let target = self.target_of(&caller.user);
-        let line = audit::part(state, caller, "create", &target, "token", 201, Some(told));
+        let line = audit::part(state, caller, "create", &target, "token", 201, Some(&told));
         let (secret, token) = self.store.tokens().issue(TOKEN_PREFIX, new, line).await?;
         let mut made = self.show(&token);
         made["token"] = secret.into();

@@ -1,6 +1,9 @@
 //! What a write changed, field by field, with everything masked that could be a secret. Pure.
 
-use serde::Serialize;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// Fields of one record: an application has some fifty.
@@ -26,31 +29,69 @@ const PLAIN_KEYS: [&str; 2] = ["publickey", "topologykey"];
 const REFERENCES: [&str; 5] = ["secretName", "secretKeyRef", "serviceAccountToken", "connectionSecret", "secrets"];
 
 /// One field that is different; `from` is missing if it was not there, `to` if it is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Changed {
-    pub(crate) path: String,
+#[derive(Debug, Serialize)]
+pub(super) struct Changed<'a> {
+    path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) from: Option<Value>,
+    from: Option<Shown<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) to: Option<Value>,
+    to: Option<Shown<'a>>,
+}
+
+impl<'a> Changed<'a> {
+    /// What there is to say of something that is no field.
+    pub(super) fn told(path: &str, told: &'a Value) -> Self {
+        Self { path: path.to_owned(), from: None, to: Some(Shown { value: told, masked: false, depth: 0 }) }
+    }
+}
+
+/// A value as it is written into a record: masked where it could be a secret, and cut where it is long or deep.
+#[derive(Clone, Copy, Debug)]
+struct Shown<'a> {
+    value: &'a Value,
+    masked: bool,
+    depth: usize,
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Shown { value, masked, depth } = *self;
+        let inside = |value, masked| Shown { value, masked, depth: depth + 1 };
+        match value {
+            _ if masked => serializer.serialize_str(MASK),
+            Value::Null | Value::Bool(_) | Value::Number(_) => value.serialize(serializer),
+            Value::String(text) => serializer.serialize_str(cut(&without_password(text))),
+            // A whole part that came or went: field by field, so that what is in it is masked too.
+            Value::Array(items) if depth < DEPTH_MAX => {
+                serializer.collect_seq(items.iter().take(CHANGES_MAX).map(|item| inside(item, false)))
+            }
+            Value::Object(map) if depth < DEPTH_MAX => {
+                let pair = map.contains_key("name") && map.contains_key("value");
+                let masked = |name: &str| is_secret(name) || (pair && name == "value");
+                let fields = map.iter().take(CHANGES_MAX);
+                serializer.collect_map(fields.map(|(name, value)| (name, inside(value, masked(name)))))
+            }
+            Value::Array(_) | Value::Object(_) => serializer.serialize_str("…"),
+        }
+    }
 }
 
 /// What is different between two states, and whether there was more than is told. Of a `sensitive` kind no value outside
 /// of the metadata is shown.
-pub(crate) fn between(old: Option<&Value>, new: Option<&Value>, sensitive: bool) -> (Vec<Changed>, bool) {
+pub(super) fn between<'a>(old: Option<&'a Value>, new: Option<&'a Value>, sensitive: bool) -> (Vec<Changed<'a>>, bool) {
     let mut walk = Walk { found: Vec::new(), more: false, sensitive };
     walk.compare("", old, new, false, 0);
     (walk.found, walk.more)
 }
 
-struct Walk {
-    found: Vec<Changed>,
+struct Walk<'a> {
+    found: Vec<Changed<'a>>,
     more: bool,
     sensitive: bool,
 }
 
-impl Walk {
-    fn compare(&mut self, path: &str, old: Option<&Value>, new: Option<&Value>, masked: bool, depth: usize) {
+impl<'a> Walk<'a> {
+    fn compare(&mut self, path: &str, old: Option<&'a Value>, new: Option<&'a Value>, masked: bool, depth: usize) {
         if old == new || self.more {
             return;
         }
@@ -71,7 +112,7 @@ impl Walk {
                     self.more = true;
                     return;
                 }
-                let shown = |value: &Value| show(value, masked, depth);
+                let shown = |value| Shown { value, masked, depth };
                 self.found.push(Changed { path: path.to_owned(), from: old.map(shown), to: new.map(shown) });
             }
         }
@@ -80,19 +121,15 @@ impl Walk {
     fn fields(
         &mut self,
         path: &str,
-        old: Option<&Map<String, Value>>,
-        new: Option<&Map<String, Value>>,
+        old: Option<&'a Map<String, Value>>,
+        new: Option<&'a Map<String, Value>>,
         masked: bool,
         depth: usize,
     ) {
         let has = |field: &str| [old, new].into_iter().flatten().any(|map| map.contains_key(field));
         // Environment variables and arguments of builds: a name tells nothing of how secret its value is.
         let pair = has("name") && has("value");
-        let empty = Map::new();
-        let (before, after) = (old.unwrap_or(&empty), new.unwrap_or(&empty));
-        let mut names: Vec<&String> = before.keys().chain(after.keys()).collect();
-        names.sort_unstable();
-        names.dedup();
+        let names = [old, new].into_iter().flatten().flat_map(Map::keys).collect::<BTreeSet<_>>();
         for name in names {
             if (path == "metadata" && NOISE.contains(&name.as_str()))
                 || (path.is_empty() && matches!(name.as_str(), "apiVersion" | "kind"))
@@ -106,9 +143,13 @@ impl Walk {
                 || (pair && name == "value")
                 || is_secret(name);
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            self.compare(&path, before.get(name), after.get(name), masked, depth + 1);
+            self.compare(&path, field(old, name), field(new, name), masked, depth + 1);
         }
     }
+}
+
+fn field<'a>(map: Option<&'a Map<String, Value>>, name: &str) -> Option<&'a Value> {
+    map.and_then(|map| map.get(name))
 }
 
 fn object(value: Option<&Value>) -> Option<&Map<String, Value>> {
@@ -128,29 +169,15 @@ fn is_secret(name: &str) -> bool {
         || KEY_ENDS.iter().any(|end| lower.len() > end.len() && lower.ends_with(end) && !PLAIN_KEYS.contains(&&*lower))
 }
 
-fn show(value: &Value, masked: bool, depth: usize) -> Value {
-    match value {
-        Value::Null | Value::Bool(_) if !masked => value.clone(),
-        _ if masked => MASK.into(),
-        Value::Number(_) => value.clone(),
-        Value::String(text) => without_password(text).chars().take(VALUE_CHARS_MAX).collect::<String>().into(),
-        // A whole part that came or went: field by field, so that what is in it is masked too.
-        Value::Array(items) if depth < DEPTH_MAX => {
-            items.iter().take(CHANGES_MAX).map(|item| show(item, false, depth + 1)).collect()
-        }
-        Value::Object(map) if depth < DEPTH_MAX => {
-            let pair = map.contains_key("name") && map.contains_key("value");
-            let field = |(name, value): (&String, &Value)| {
-                (name.clone(), show(value, is_secret(name) || (pair && name == "value"), depth + 1))
-            };
-            map.iter().take(CHANGES_MAX).map(field).collect()
-        }
-        _ => "…".into(),
-    }
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(VALUE_CHARS_MAX).map_or(text, |(end, _)| &text[..end])
 }
 
 /// A text whose addresses have nothing between `://` and `@`.
-fn without_password(text: &str) -> String {
+fn without_password(text: &str) -> Cow<'_, str> {
+    if !text.contains("://") {
+        return text.into();
+    }
     let mut parts = text.split("://");
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for rest in parts {
@@ -164,7 +191,7 @@ fn without_password(text: &str) -> String {
             None => shown.push_str(rest),
         }
     }
-    shown
+    shown.into()
 }
 
 #[cfg(test)]
@@ -178,7 +205,8 @@ mod tests {
         let option = |value: &'_ Value| (!value.is_null()).then(|| value.clone());
         let (old, new) = (option(old), option(new));
         let (found, _) = between(old.as_ref(), new.as_ref(), sensitive);
-        let text = |value: &Option<Value>| value.as_ref().map_or("-".to_owned(), Value::to_string);
+        let text =
+            |shown: &Option<Shown<'_>>| shown.map_or("-".to_owned(), |shown| serde_json::to_string(&shown).unwrap());
         found.iter().map(|change| format!("{} {} {}", change.path, text(&change.from), text(&change.to))).collect()
     }
 
@@ -228,7 +256,8 @@ mod tests {
     #[test]
     fn a_record_is_bounded() {
         let many: Map<String, Value> = (0..1_000).map(|n| (format!("k{n}"), "v".repeat(10_000).into())).collect();
-        let (found, more) = between(None, Some(&json!({"data": many})), false);
+        let many = json!({"data": many});
+        let (found, more) = between(None, Some(&many), false);
         assert!(more && found.len() == CHANGES_MAX);
         assert!(serde_json::to_string(&found).unwrap().len() < CHANGES_MAX * (VALUE_CHARS_MAX + 64));
     }
@@ -251,7 +280,8 @@ mod tests {
         #[test]
         fn a_sensitive_kind_shows_no_value(old in tree(), new in tree()) {
             let wrap = |data: Value| json!({"metadata": {"name": "s"}, "data": data});
-            let (found, _) = between(Some(&wrap(old)), Some(&wrap(new)), true);
+            let (old, new) = (wrap(old), wrap(new));
+            let (found, _) = between(Some(&old), Some(&new), true);
             prop_assert!(!serde_json::to_string(&found).unwrap().contains("hunter2"));
         }
     }

@@ -6,11 +6,13 @@
 
 mod changes;
 mod query;
+mod record;
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::admission;
+use self::changes::Changed;
+use self::record::{MESSAGE_CHARS_MAX, Record, Reference, Status};
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::kind::Kind;
@@ -19,11 +21,6 @@ use crate::server::State;
 use crate::store::AuditLine;
 
 pub(crate) use self::query::{list, row};
-
-/// A message in a record is cut here.
-const MESSAGE_CHARS_MAX: usize = 512;
-/// Of a refusal so many fields are named: who sends more wrong ones corrects these first.
-const CAUSES_MAX: usize = 20;
 
 /// Whether a write of this kind of thing is noted. Left out is what tells nothing of a person's doing: events, which are a
 /// log themselves, renewals of leases, and what this server's own parts observe.
@@ -53,14 +50,15 @@ pub(crate) fn line(state: &State, write: Write<'_>) -> Option<AuditLine> {
     if !is_wanted(&target.kind, target.subresource, verb, identity) {
         return None;
     }
-    let mut record = begin(state.clock.now(), identity, verb, code);
-    record["objectRef"] = reference(target, name, new.or(old));
-    let (changes, more) = changes::between(old, new, target.kind.sensitive);
-    record["changes"] = json!(changes);
-    if more {
-        record["moreChanges"] = true.into();
-    }
-    Some(finish(state.clock.now(), identity, verb, target, &record))
+    let now = state.clock.now();
+    let (changes, more_changes) = changes::between(old, new, target.kind.sensitive);
+    let record = Record {
+        object_ref: Some(Reference::new(target, name, new.or(old))),
+        changes: Some(changes),
+        more_changes,
+        ..Record::new(now, identity, verb, code)
+    };
+    Some(finish(now, target, &record))
 }
 
 /// Notes that a mutation was refused.
@@ -68,24 +66,13 @@ pub(crate) fn note_refusal(state: &State, target: &Target, identity: &Identity, 
     if !is_wanted(&target.kind, target.subresource, verb, identity) {
         return;
     }
-    let mut record = begin(state.clock.now(), identity, verb, error.code());
-    record["objectRef"] = reference(target, target.name(), None);
-    tell(&mut record, error);
-    state.store.note(finish(state.clock.now(), identity, verb, target, &record));
-}
-
-/// Why something was refused. Only the words of who may not are the server's own: what is wrong with a value often quotes it.
-fn tell(record: &mut Value, error: &Error) {
-    record["responseStatus"]["reason"] = error.reason().into();
-    if error.code() == 403 {
-        let message: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-        record["responseStatus"]["message"] = message.into();
-    }
-    let causes: Vec<Value> =
-        error.causes().take(CAUSES_MAX).map(|(field, reason)| json!({"field": field, "reason": reason})).collect();
-    if !causes.is_empty() {
-        record["responseStatus"]["details"] = json!({"causes": causes});
-    }
+    let now = state.clock.now();
+    let record = Record {
+        object_ref: Some(Reference::new(target, target.name(), None)),
+        response_status: Status::of(error),
+        ..Record::new(now, identity, verb, error.code())
+    };
+    state.store.note(finish(now, target, &record));
 }
 
 /// Notes what somebody was given: it is in the log before they have it, or they do not get it.
@@ -96,24 +83,26 @@ pub(crate) async fn must_note(
     verb: &'static str,
     code: u16,
 ) -> Result<(), Error> {
-    let mut record = begin(state.clock.now(), identity, verb, code);
-    record["objectRef"] = reference(target, target.name(), None);
-    Ok(state.store.must_note(finish(state.clock.now(), identity, verb, target, &record)).await?)
+    let now = state.clock.now();
+    let object_ref = Some(Reference::new(target, target.name(), None));
+    let record = Record { object_ref, ..Record::new(now, identity, verb, code) };
+    let line = finish(now, target, &record);
+    Ok(state.store.must_note(line).await?)
 }
 
 /// Notes that a path which is no resource was refused.
 pub(crate) fn note_path(state: &State, identity: &Identity, method: &str, path: &str, code: u16) {
     let path: String = path.chars().take(MESSAGE_CHARS_MAX).collect();
     let now = state.clock.now();
-    let mut record = begin(now, identity, method, code);
-    record["requestURI"] = path.as_str().into();
+    let record = Record { path: Some(&path), ..Record::new(now, identity, method, code) };
+    let record = record.text();
     state.store.note(AuditLine {
         time: now,
         user: identity.user.clone(),
         namespace: String::new(),
         resource: path,
         verb: method.into(),
-        record: record.to_string(),
+        record,
     });
 }
 
@@ -126,15 +115,12 @@ pub(crate) fn part(
     target: &Target,
     part: &str,
     code: u16,
-    told: Option<Value>,
+    told: Option<&Value>,
 ) -> AuditLine {
-    let mut record = begin(state.clock.now(), identity, verb, code);
-    record["objectRef"] = reference(target, target.name(), None);
-    record["objectRef"]["subresource"] = part.into();
-    if let Some(told) = told {
-        record["changes"] = json!([{"path": part, "to": told}]);
-    }
-    finish(state.clock.now(), identity, verb, target, &record)
+    let now = state.clock.now();
+    let object_ref = Some(Reference { subresource: part, ..Reference::new(target, target.name(), None) });
+    let changes = told.map(|told| vec![Changed::told(part, told)]);
+    finish(now, target, &Record { object_ref, changes, ..Record::new(now, identity, verb, code) })
 }
 
 /// Notes that such a thing was refused.
@@ -146,21 +132,23 @@ pub(crate) fn note_part(
     part: &str,
     error: &Error,
 ) {
-    let mut record = begin(state.clock.now(), identity, verb, error.code());
-    record["objectRef"] = reference(target, target.name(), None);
-    record["objectRef"]["subresource"] = part.into();
-    tell(&mut record, error);
-    state.store.note(finish(state.clock.now(), identity, verb, target, &record));
+    let now = state.clock.now();
+    let record = Record {
+        object_ref: Some(Reference { subresource: part, ..Reference::new(target, target.name(), None) }),
+        response_status: Status::of(error),
+        ..Record::new(now, identity, verb, error.code())
+    };
+    state.store.note(finish(now, target, &record));
 }
 
-fn finish(time: Timestamp, identity: &Identity, verb: &str, target: &Target, record: &Value) -> AuditLine {
+fn finish(time: Timestamp, target: &Target, record: &Record<'_>) -> AuditLine {
     AuditLine {
         time,
-        user: acting(identity).0.to_owned(),
+        user: record.user.username.to_owned(),
         namespace: namespace_of(target),
         resource: target.kind.qualified_plural(),
-        verb: verb.into(),
-        record: record.to_string(),
+        verb: record.verb.into(),
+        record: record.text(),
     }
 }
 
@@ -168,56 +156,4 @@ fn finish(time: Timestamp, identity: &Identity, verb: &str, target: &Target, rec
 fn namespace_of(target: &Target) -> String {
     let own = crate::namespaces::is_namespace(&target.kind);
     if own { target.name() } else { target.namespace() }.to_owned()
-}
-
-/// Who really did it.
-fn acting(identity: &Identity) -> (&str, &[String], &str) {
-    match identity.origin.as_ref().and_then(|origin| origin.impersonator.as_ref()) {
-        Some(impersonator) => (&impersonator.user, &impersonator.groups, &impersonator.uid),
-        None => (&identity.user, &identity.groups, &identity.uid),
-    }
-}
-
-fn begin(now: Timestamp, identity: &Identity, verb: &str, code: u16) -> Value {
-    let person = |(user, groups, uid): (&str, &[String], &str)| {
-        let mut person = json!({"username": user, "groups": groups});
-        if !uid.is_empty() {
-            person["uid"] = uid.into();
-        }
-        person
-    };
-    let mut record = json!({
-        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Request", "stage": "ResponseComplete",
-        "requestReceivedTimestamp": format!("{now:.6}"),
-        "verb": verb,
-        "user": person(acting(identity)),
-        "responseStatus": {"code": code},
-    });
-    let Some(origin) = &identity.origin else { return record };
-    record["auditID"] = origin.request.as_str().into();
-    record["userAgent"] = origin.user_agent.as_str().into();
-    if let Some(address) = origin.address {
-        record["sourceIPs"] = json!([address]);
-    }
-    if origin.impersonator.is_some() {
-        record["impersonatedUser"] = person((&identity.user, &identity.groups, &identity.uid));
-    }
-    record
-}
-
-fn reference(target: &Target, name: &str, object: Option<&Value>) -> Value {
-    let kind = &target.kind;
-    let mut reference = json!({"resource": kind.plural, "apiVersion": kind.version, "name": name});
-    let uid = object.map_or("", |object| admission::text(object, "uid"));
-    for (field, value) in [
-        ("apiGroup", kind.group.as_str()),
-        ("namespace", target.namespace()),
-        ("subresource", target.subresource.map_or("", Subresource::as_str)),
-        ("uid", uid),
-    ] {
-        if !value.is_empty() {
-            reference[field] = value.into();
-        }
-    }
-    reference
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::future::BoxFuture;
@@ -13,10 +13,10 @@ use super::identity::{Identity, Origin};
 use super::impersonate;
 use crate::accounts::{self, Accounts};
 use crate::audit;
+use crate::entrance::AUDIT_ID;
 use crate::error::Error;
-use crate::router::AUDIT_ID;
 use crate::serve::Peer;
-use crate::server;
+use crate::server::State;
 use crate::store::{Purpose, Store};
 
 /// A longer header is no token of ours; those of OpenID Connect with many groups have some 4 KiB.
@@ -33,20 +33,8 @@ pub trait Authenticator: Send + Sync {
     fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Option<Identity>>;
 }
 
-/// Finds out who sent a request, and whom they act as; the identity becomes an extension of it.
-pub(crate) async fn authenticate(State(state): State<Arc<server::State>>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let result = identify(&state, &parts).await;
-    match result {
-        Ok(identity) => {
-            parts.extensions.insert(identity);
-            next.run(Request::from_parts(parts, body)).await
-        }
-        Err(error) => error.into_response(),
-    }
-}
-
-async fn identify(state: &server::State, parts: &Parts) -> Result<Identity, Error> {
+/// Finds out who sent a request, and whom they act as.
+pub(crate) async fn authenticate(state: &State, parts: &Parts) -> Result<Identity, Error> {
     if parts.uri.path() == accounts::SESSIONS && parts.method == Method::POST {
         // Whoever signs in is nobody yet, whatever old credential a client sends along.
         return Ok(Identity { origin: Some(Arc::new(origin(parts))), ..Identity::anonymous() });

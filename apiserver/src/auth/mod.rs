@@ -1,7 +1,7 @@
 //! Who is asking, and whether they may.
 //!
 //! A request passes [`authenticate`] (who is it? a list of [`Authenticator`]s, then impersonation) and, if its path is no
-//! resource, [`guard`]; requests for resources are authorised where they have been taken apart. All of them ask
+//! resource, [`authorise_path`]; requests for resources are authorised where they have been taken apart. All of them ask
 //! [`allows`], and what nobody allows is refused.
 
 mod authenticate;
@@ -17,7 +17,7 @@ pub use authenticate::{Authenticator, require};
 pub(crate) use authenticate::{StoredTokens, authenticate, bearer};
 pub(crate) use certificate::Certificates;
 pub use certificate::ClientCertificate;
-pub(crate) use guard::guard;
+pub(crate) use guard::authorise_path;
 pub use identity::{
     ADMINS, ANONYMOUS, AUTHENTICATED, Identity, Impersonator, Origin, SERVICE_ACCOUNT_PREFIX, Scope, UNAUTHENTICATED,
 };

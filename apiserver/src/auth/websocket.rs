@@ -2,9 +2,6 @@
 //! `base64url.bearer.authorization.k8s.io.TOKEN`, beside the one that it really wants. Here the token is moved to where
 //! every other client has it, before anybody asks who is calling.
 
-use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, header};
@@ -13,19 +10,20 @@ use crate::error::Error;
 
 const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
-/// Rewrites the headers; 401 for a token that cannot be read.
-pub(crate) async fn unpack(mut request: Request, next: Next) -> Response {
-    match take(request.headers_mut()) {
-        Ok(()) => next.run(request).await,
-        Err(Unreadable) => Error::unauthorized().into_response(),
-    }
+/// Rewrites the headers; 401 for two tokens, one that cannot be read, or none of the other subprotocols that the answer
+/// has to choose.
+pub(crate) fn unpack(headers: &mut HeaderMap) -> Result<(), Error> {
+    take(headers).map_err(|Unreadable| Error::unauthorized())
 }
 
-/// Two tokens, one that is no base64url, or none of the other subprotocols that the answer has to choose.
+/// A token that cannot be read, or is not alone.
 #[derive(Debug, PartialEq, Eq)]
 struct Unreadable;
 
 fn take(headers: &mut HeaderMap) -> Result<(), Unreadable> {
+    if !headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
+        return Ok(());
+    }
     let offered = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let offered: Vec<&str> = offered.flat_map(|value| value.split(',')).map(str::trim).collect();
     let (tokens, others): (Vec<&str>, Vec<&str>) = offered.iter().partition(|protocol| protocol.starts_with(PREFIX));

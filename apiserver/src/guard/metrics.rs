@@ -11,7 +11,7 @@ pub(super) struct Metrics {
 }
 
 /// Counts a request while it lives.
-pub(super) struct Counted(IntGauge);
+pub(crate) struct Counted(IntGauge);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -21,21 +21,19 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Request, State as Shared};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::Method;
+use http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::metrics::Metrics;
+use self::metrics::{Counted, Metrics};
 use self::reader::Readers;
 use self::users::{User, Users};
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::serve::Peer;
-use crate::server::State;
 
 /// How long a request may wait for a place: longer than any burst of quick requests takes to pass, and well below the
 /// time after which clients give up.
@@ -126,7 +124,23 @@ impl Guard {
         &self.limits
     }
 
-    /// A place for a request from the network.
+    /// A place for a request from the network; `None` for probes, which must be answered when nothing else is.
+    pub(crate) async fn admit(&self, identity: &Identity, parts: &Parts) -> Result<Option<(Held, Counted)>, Error> {
+        if is_probe(&parts.method, parts.uri.path()) {
+            return Ok(None);
+        }
+        let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let held = self.enter(identity, peer).await?;
+        let writes = !matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
+        Ok(Some((held, self.metrics.count(writes))))
+    }
+
+    /// From now on this response must be read.
+    pub(crate) fn follow(&self, response: Response) -> Response {
+        self.readers.follow(response)
+    }
+
+    /// A place for a request of that user.
     pub(crate) async fn enter(&self, identity: &Identity, peer: Option<IpAddr>) -> Result<Held, Error> {
         if identity.is_admin() {
             let place = Arc::clone(&self.places).try_acquire_owned();
@@ -194,45 +208,10 @@ pub(crate) fn network(peer: IpAddr) -> String {
     }
 }
 
-/// Probes must be answered when nothing else is.
 fn is_probe(method: &Method, path: &str) -> bool {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return false;
     }
     let first = path.split('/').find(|segment| !segment.is_empty());
     matches!(first, Some("livez" | "readyz" | "healthz"))
-}
-
-/// The layer for requests from the network. It comes after authentication.
-pub(crate) async fn admit(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let guard = &state.guard;
-    if is_probe(request.method(), request.uri().path()) {
-        return next.run(request).await;
-    }
-    let Some(identity) = request.extensions().get::<Identity>() else {
-        return Error::unauthorized().into_response();
-    };
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let held = match guard.enter(identity, peer).await {
-        Ok(held) => held,
-        Err(refused) => return refused.into_response(),
-    };
-    let writes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let _counted = guard.metrics.count(writes);
-    let response = next.run(request).await;
-    drop(held);
-    guard.readers.follow(response)
-}
-
-/// The layer for requests of parts of this process, and for those that they pass on for users who were let in already, if
-/// what let them in has not ended since.
-pub(crate) async fn admit_from_inside(Shared(state): Shared<Arc<State>>, request: Request, next: Next) -> Response {
-    let identity = request.extensions().get::<Identity>();
-    if let (Some(accounts), Some(identity)) = (&state.accounts, identity)
-        && !accounts.goes_on(identity)
-    {
-        return Error::unauthorized().into_response();
-    }
-    let _held = state.guard.enter_from_inside().await;
-    next.run(request).await
 }

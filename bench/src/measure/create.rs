@@ -1,4 +1,4 @@
-//! Rows 1 and 2: durable creates. Each repetition has a new server with an empty store, and a new etcd.
+//! Rows 1, 2 and 16: durable creates. Each repetition has a new server with an empty store, and a new etcd.
 
 use crate::etcd::Etcd;
 use crate::figures::Figures;
@@ -43,6 +43,20 @@ pub(crate) async fn by_one(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
             .beside(&peer, each(&etcd, |f| f.p99))
             .machine(synced)
             .meaning("ten times the goal of the median"),
+    ])
+}
+
+/// A failed write fails the measurement.
+pub(crate) async fn by_1000(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    let (berth, etcd) = pairs(setting, 1_000).await?;
+    let peer = format!("{} put", setting.etcd_version);
+    Ok(vec![
+        Figure::at_least("16 durable create 1000 clients", "1/s", each(&berth, |f| f.rate), 10_000.0)
+            .beside(&peer, each(&etcd, |f| f.rate))
+            .meaning("none of them fails; for 100 ms with 1,000 clients so many are needed"),
+        Figure::at_most("16 durable create 1000 clients p99", "ms", each(&berth, |f| f.p99), 100.0)
+            .beside(&peer, each(&etcd, |f| f.p99))
+            .meaning("goal of the design"),
     ])
 }
 

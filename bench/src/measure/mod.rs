@@ -82,7 +82,7 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
     Measurement {
         number: 5,
         what: "watch: from a create's sending to its event",
-        measure: |setting| Box::pin(watch::measure(setting)),
+        measure: |setting| Box::pin(watch::on_sqlite(setting)),
     },
     Measurement {
         number: 7,
@@ -105,6 +105,11 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
         measure: |setting| Box::pin(rollout::measure(setting)),
     },
     Measurement {
+        number: 16,
+        what: "durable creates of 1,000 clients at once",
+        measure: |setting| Box::pin(create::by_1000(setting)),
+    },
+    Measurement {
         number: 17,
         what: "memory of control plane and agent of `berth up`, idle",
         measure: |setting| Box::pin(idle::measure(setting)),
@@ -119,4 +124,5 @@ pub(crate) const MEASUREMENTS: &[Measurement] = &[
         what: "100,000 objects and 1,000 idle watches on both stores",
         measure: |setting| Box::pin(many::measure(setting)),
     },
+    Measurement { number: 103, what: "row 5 on PostgreSQL", measure: |setting| Box::pin(watch::on_postgres(setting)) },
 ];

@@ -1,4 +1,5 @@
-//! Row 5: from sending a create until a watcher has its event, and whether every watcher gets every event.
+//! Row 5: from sending a create until a watcher has its event, and whether every watcher gets every event; row 103: the
+//! same on PostgreSQL.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
+use e2e::Postgres;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::task::JoinSet;
@@ -76,7 +78,57 @@ const CASES: &[Case] = &[
         goal_p99: 20.0,
         name: "5 watch 1000 watchers of a namespace each, 1000 writes/s",
     },
+    Case {
+        watchers: 1_000,
+        namespaces: 1,
+        pace: Some(20.0),
+        writes: 200,
+        writers: 4,
+        goal_p99: 100.0,
+        name: "5 watch 1000 watchers of all, 20 writes/s",
+    },
 ];
+
+const POSTGRES_CASES: &[Case] = &[
+    Case {
+        watchers: 50,
+        namespaces: 1,
+        pace: Some(500.0),
+        writes: 2_000,
+        writers: 16,
+        goal_p99: 40.0,
+        name: "103 watch 50 watchers of all, 500 writes/s, PostgreSQL",
+    },
+    Case {
+        watchers: 1_000,
+        namespaces: 1_000,
+        pace: Some(500.0),
+        writes: 2_000,
+        writers: 16,
+        goal_p99: 40.0,
+        name: "103 watch 1000 watchers of a namespace each, 500 writes/s, PostgreSQL",
+    },
+    Case {
+        watchers: 1_000,
+        namespaces: 1,
+        pace: Some(20.0),
+        writes: 200,
+        writers: 4,
+        goal_p99: 100.0,
+        name: "103 watch 1000 watchers of all, 20 writes/s, PostgreSQL",
+    },
+];
+
+impl Case {
+    /// The goal's meaning.
+    fn meaning(&self) -> &'static str {
+        if self.goal_p99 > 20.0 {
+            "the design has no goal for this case: every event is sent a thousand times, or goes through a database"
+        } else {
+            "goal of the design, which speaks of 1,000 watchers at 1,000 writes/s, for every case"
+        }
+    }
+}
 
 /// What one repetition of a case came to.
 struct Outcome {
@@ -85,12 +137,26 @@ struct Outcome {
     written_per_second: f64,
 }
 
-pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+pub(crate) async fn on_sqlite(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    measure(setting, CASES, || Ok(None)).await
+}
+
+pub(crate) async fn on_postgres(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
+    measure(setting, POSTGRES_CASES, || Postgres::new().map(Some)).await
+}
+
+async fn measure(
+    setting: &Setting,
+    cases: &[Case],
+    database: fn() -> anyhow::Result<Option<Postgres>>,
+) -> anyhow::Result<Vec<Figure>> {
     let mut figures = Vec::new();
-    for case in CASES {
+    for case in cases {
         let (mut berth, mut others) = (Vec::new(), Vec::new());
         for _ in 0..setting.repetitions.min(REPETITIONS_MAX) {
-            berth.push(on_berth(setting, case).await.context("Berth")?);
+            let made = database()?;
+            let url = made.as_ref().map(Postgres::url);
+            berth.push(on_berth(setting, case, url).await.context("Berth")?);
             others.push(on_etcd(setting, case).await.context("etcd")?);
         }
         let peer = format!("{} watch", setting.etcd_version);
@@ -99,7 +165,7 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
         };
         let of = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| outcomes.iter().map(figure).collect::<Vec<_>>();
         let name = case.name;
-        let meaning = "goal of the design, which speaks of 1,000 watchers at 1,000 writes/s, for every case";
+        let meaning = case.meaning();
         figures.extend([
             Figure::at_most(format!("{name} p50"), "ms", latency(&berth, |f| f.p50), case.goal_p99)
                 .beside(&peer, latency(&others, |f| f.p50))
@@ -124,8 +190,8 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-async fn on_berth(setting: &Setting, case: &Case) -> anyhow::Result<Outcome> {
-    let server = Server::fresh(&setting.berth, &setting.fresh_folder("berth")?).await?;
+async fn on_berth(setting: &Setting, case: &Case, database: Option<&str>) -> anyhow::Result<Outcome> {
+    let server = Server::fresh_on(&setting.berth, &setting.fresh_folder("berth")?, database).await?;
     let mut connection = server.access.connect().await?;
     for namespace in 0..case.namespaces {
         create_namespace(&mut connection, &format!("bench-{namespace}")).await?;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 
 use crate::admission;
@@ -70,7 +71,7 @@ pub(crate) fn is_definition(kind: &Kind) -> bool {
 pub(crate) async fn publish(state: &State) -> Result<(), server::Error> {
     let Some((index, _)) = state.kinds.find(GROUP, "v1", PLURAL) else { return Ok(()) };
     let table = state.kinds.store_id(index);
-    let mut wanted = BTreeSet::new();
+    let (mut wanted, mut writes) = (BTreeSet::new(), Vec::new());
     for kind in state.kinds.all().iter().filter(|kind| !kind.strategic_merge && !is_definition(kind)) {
         let name = kind.qualified_plural();
         let key = Key::new(table, "", name.as_str());
@@ -95,14 +96,16 @@ pub(crate) async fn publish(state: &State) -> Result<(), server::Error> {
             (Some(current), _) => Write::Replace { key, expected_revision: current.revision, body },
             (None, _) => Write::Create { key, body },
         };
-        state.store.write(write).await?;
+        writes.push(write);
     }
     for object in state.store.snapshot_across_namespaces(table).iter() {
         if !wanted.contains(&*object.name) {
             let (key, expected_revision) = (object.key(table), object.revision);
-            state.store.write(Write::Remove { key, expected_revision, body: None }).await?;
+            writes.push(Write::Remove { key, expected_revision, body: None });
         }
     }
+    // In one transaction, as far as it takes them.
+    try_join_all(writes.into_iter().map(|write| state.store.write(write))).await?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Who wants to change a default for good sets its annotation `rbac.authorization.kubernetes.io/autoupdate` to `false`.
 
+use futures::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use super::defaults::{DefaultRole, label};
@@ -21,14 +22,17 @@ const ATTEMPTS_MAX: usize = 5;
 /// Brings the default roles and bindings up to date.
 pub(crate) async fn reconcile(state: &State, roles: &[DefaultRole]) -> Result<(), store::Error> {
     let Some(tables) = Tables::of(&state.kinds) else { return Ok(()) };
-    for role in roles {
+    // All at once, so that the first start waits for one transaction and not for each of fifty.
+    try_join_all(roles.iter().map(async |role| {
         settle(state, tables.cluster_roles, &role.name, || cluster_role(role), |object| add_rules(object, role))
             .await?;
         if !role.groups.is_empty() {
             settle(state, tables.cluster_bindings, &role.name, || binding(role), |object| add_groups(object, role))
                 .await?;
         }
-    }
+        Ok::<_, store::Error>(())
+    }))
+    .await?;
     super::aggregate::gather(state, tables).await
 }
 

@@ -11,11 +11,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::clone::{Fetch, engine_failure};
+use super::clone::Fetch;
 use super::context::{Layout, pack, scan};
 use super::detect::{PORT, Plan, Recipe, Step, plan};
 use super::dockerfile::{From, Stage, Take, stages};
-use super::failure::{Failure, hint_for, of_build};
+use super::failure::{Failure, hint_for, of_build, of_engine};
 use super::ignore::Ignore;
 use super::log::Log;
 use super::source::Source;
@@ -160,7 +160,7 @@ impl<W: Workshop> Build<'_, W> {
             self.inner.workshop.ensure_image(image).await.map_err(|problem| match problem {
                 Error::Refused(words) => Failure::new("ImageNotFound", format!("{image}: {words}"))
                     .hint("the administrator must build the base images on this node: images/build"),
-                other => engine_failure(&other),
+                other => of_engine(&other),
             })?;
         }
         let text = render::dockerfile(recipe, &self.cache(), certificates.is_some());
@@ -290,7 +290,7 @@ impl<W: Workshop> Build<'_, W> {
         let fetched = self.cancel.run_until_cancelled(self.inner.workshop.ensure_image(image)).await;
         fetched.unwrap_or(Err(Error::Cancelled)).map_err(|problem| match problem {
             Error::Refused(words) | Error::NotFound(words) => of_build(&words, 0),
-            other => engine_failure(&other),
+            other => of_engine(&other),
         })
     }
 
@@ -322,7 +322,7 @@ impl<W: Workshop> Build<'_, W> {
                 Failure::new("CommandFailed", format!("nothing can be taken from {image}: {words}"))
                     .hint("COPY --from needs an image that has /bin/true")
             }
-            other => engine_failure(&other),
+            other => of_engine(&other),
         })?;
         let copied = self.save(workshop.copy_out(&ended.container, &take.path), file).await;
         if let Err(problem) = workshop.remove_helper(&ended.container).await {
@@ -331,7 +331,7 @@ impl<W: Workshop> Build<'_, W> {
         copied.map_err(|problem| match problem {
             Error::NotFound(_) => Failure::new("CommandFailed", format!("{} is not there to be copied", take.path))
                 .hint("check that the build makes it, and its path; for a site, spec.build.output"),
-            other => engine_failure(&other),
+            other => of_engine(&other),
         })
     }
 
@@ -385,9 +385,9 @@ impl<W: Workshop> Build<'_, W> {
         let (built, ()) = tokio::join!(self.inner.workshop.build_image(build, sender, self.cancel), listen);
         let id = built.map_err(|problem| match &problem {
             Error::Refused(words) | Error::NotFound(words) => of_build(words, memory_bytes),
-            other => engine_failure(other),
+            other => of_engine(other),
         })?;
-        let image = self.inner.workshop.inspect_image(&id).await.map_err(|problem| engine_failure(&problem))?;
+        let image = self.inner.workshop.inspect_image(&id).await.map_err(|problem| of_engine(&problem))?;
         image.ok_or_else(|| Failure::new("BuilderUnavailable", "the image is gone as soon as it was built"))
     }
 }

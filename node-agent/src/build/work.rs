@@ -27,8 +27,6 @@ use crate::machine::{ByteStream, Error, HelperNetwork, HelperSpec, Image, ImageB
 const DOCKERFILE: &str = ".berth.Dockerfile";
 /// The certificates to trust, in the context of a customer's Dockerfile.
 const CERTIFICATES: &str = ".berth-certificates.pem";
-/// Docker takes what this names out of the context before it copies: our Dockerfile is no file of the customer's.
-const DOCKERIGNORE: &str = ".berth.Dockerfile\n.dockerignore\n";
 /// The certificates that this machine trusts, by distribution.
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -171,7 +169,7 @@ impl<W: Workshop> Build<'_, W> {
                 files.push((format!("berth/{name}"), text.clone().into_bytes()));
             }
         }
-        let layout = Layout { prefix: "source/", files, ..Layout::default() };
+        let layout = Layout { files, ..Layout::default() };
         let image = self.stages(&text, archive, &layout, &BTreeMap::new()).await?;
         Ok(Built { image: self.task.image.clone(), id: image.id, port: Some(recipe.port) })
     }
@@ -213,8 +211,7 @@ impl<W: Workshop> Build<'_, W> {
         let text = render::with_additions(&checked.text, &checked.stages, &self.cache(), trusted);
         let ignore = source.text(&format!("{path}.dockerignore")).or_else(|| source.text(".dockerignore"));
         let files = certificates.map(|pem| (CERTIFICATES.to_owned(), pem)).into_iter().collect();
-        let layout =
-            Layout { prefix: "", ignore: Ignore::parse(ignore.unwrap_or_default()), files, ..Layout::default() };
+        let layout = Layout { ignore: Ignore::parse(ignore.unwrap_or_default()), files, ..Layout::default() };
         let image = self.stages(&text, archive, &layout, &args).await?;
         if self.task.start_command.is_none() && image.command.is_empty() && image.entrypoint.is_empty() {
             return Err(Failure::new("StartCommandNotFound", format!("{path} has neither CMD nor ENTRYPOINT"))
@@ -274,7 +271,6 @@ impl<W: Workshop> Build<'_, W> {
             layout.carried.push((take.place.clone(), file));
         }
         layout.files.push((DOCKERFILE.to_owned(), stage.text.clone().into_bytes()));
-        layout.files.push((".dockerignore".to_owned(), DOCKERIGNORE.as_bytes().to_vec()));
         let carried: Vec<_> = layout.carried.iter().map(|(_, file)| file.clone()).collect();
         let image = self.build(archive, layout, args.clone(), tag).await;
         for file in carried {

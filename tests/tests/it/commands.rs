@@ -96,7 +96,7 @@ async fn next_version(person: &Person<'_>, repositories: &Repositories, url: &st
     let builds = person.builds().await?;
     let old = builds.iter().filter(|build| build["spec"]["commit"] == first[0]["spec"]["commit"]);
     ensure!(old.count() == 1, "what was known before the push was built again: {builds:?}");
-    ensure!(followed.contains("COPY server.py VERSION"), "the log of the build: {followed}");
+    ensure!(followed.contains(r#"COPY ["source/server.py","source/VERSION""#), "the log of the build: {followed}");
     // It was followed to its end: whoever reads the newest one's log later reads the same.
     let later = person.says(0, &["builds", "dockerfile", "--log"]).await?;
     ensure!(later == followed, "followed: {followed}\nlater: {later}");

@@ -14,7 +14,7 @@ use crate::git::{self, GitSource};
 use crate::health::{self, Health, Rollout};
 use crate::image;
 use crate::invalid::{self, Invalid};
-use crate::{command, names};
+use crate::{DEPLOY_ANNOTATION, command, names};
 
 /// What a customer wants to run.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -238,6 +238,9 @@ pub struct SourceStatus {
     /// The address and branch this speaks of, as `url#branch`.
     #[serde(default)]
     pub of: String,
+    /// The last wish to deploy that was known when the branch was looked at: the annotation `berth.dev/deploy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<String>,
     /// The commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
@@ -276,6 +279,19 @@ impl Application {
     /// What the source watcher's report must be of to be about the present source.
     pub fn source_key(&self) -> Option<String> {
         self.spec.source.git.as_ref().map(|git| format!("{}#{}", git.url, git.branch))
+    }
+
+    /// The last wish to deploy, if there was one: a text that is another one for each.
+    pub fn deploy_wish(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(DEPLOY_ANNOTATION).map(String::as_str)
+    }
+
+    /// What was seen of the present source since the last wish to deploy. A report about another repository or branch
+    /// says nothing about this one, and one from before the wish not what was pushed until then.
+    pub fn source_seen(&self) -> Option<&SourceStatus> {
+        let seen = self.status.as_ref()?.source.as_ref()?;
+        let present = Some(&seen.of) == self.source_key().as_ref() && seen.deploy.as_deref() == self.deploy_wish();
+        present.then_some(seen)
     }
 }
 

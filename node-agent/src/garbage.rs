@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::desired::{self, Desired};
 use crate::labels;
 use crate::machine::{Containers, Image};
+use crate::observed::Observed;
 
 /// How long what costs only time to make or fetch again is kept after its last use: who builds or deploys daily waits
 /// for nothing.
@@ -23,6 +25,20 @@ pub(crate) struct Needed {
     pub(crate) building: bool,
     /// The moment.
     pub(crate) now: Timestamp,
+}
+
+impl Needed {
+    /// What is needed now, by what should run and what does.
+    pub(crate) fn of(desired: &Desired, observed: &Observed, now: Timestamp) -> Self {
+        let mut builds = desired.images.clone();
+        builds.extend(desired.builds.keys().cloned());
+        let mut images: BTreeSet<String> =
+            observed.containers.values().map(|container| container.image.clone()).collect();
+        for task in desired.instances.values() {
+            images.extend([task.image.clone(), desired::image_key(task)]);
+        }
+        Self { builds, images, building: !desired.builds.is_empty(), now }
+    }
 }
 
 /// Removes what nothing needs. Returns whether something that nothing needs is still there.

@@ -169,6 +169,14 @@ impl Observed {
     pub(crate) fn health_of(&self, container: &Container) -> Health {
         self.health.get(&container.id).cloned().unwrap_or_default()
     }
+
+    /// The containers that run, by the uid of their instance.
+    pub(crate) fn running(&self) -> BTreeMap<String, String> {
+        let running = self.containers.values().filter(|container| address(container).is_some());
+        running
+            .filter_map(|container| Some((label(container, labels::UID)?.to_owned(), container.id.clone())))
+            .collect()
+    }
 }
 
 /// A label of a container.

@@ -374,6 +374,38 @@ async fn stages_take_from_one_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_copied_is_the_source_and_nothing_of_ours() {
+    let bench = Bench::new().await;
+    let builds = bench.builds();
+    let dockerfile = "FROM berth/debian:12 AS made\nRUN echo made > /made\n\
+        FROM berth/debian:12\nARG PART=fold\n\
+        COPY --from=made /made /all/\nCOPY --from=berth/nodejs:20 /opt/node/bin/node /all/\n\
+        COPY . /all/\nADD / /added/\nCOPY ./* /flat/\nCOPY [\"./${PART}er\", \"/named/\"]\nCOPY folder/../kept.txt a* /two/\n\
+        RUN cd / && echo listed && ls -d all/* all/.[!.]* added/* added/.[!.]* flat/* flat/.[!.]* named/* two/*\n\
+        CMD [\"x\"]\n";
+    let files = [
+        ("Dockerfile", dockerfile),
+        (".dockerignore", "secret.env\n"),
+        ("kept.txt", "x"),
+        ("a", "x"),
+        ("b", "x"),
+        ("secret.env", "x"),
+        ("folder/inner.txt", "x"),
+    ];
+    let url = bench.git.repository("copies", &files);
+    let (ended, log) = bench.build(&builds, &task("copies", &url)).await;
+    assert_eq!(ended.phase, BuildPhase::Succeeded, "{log}");
+    let listed = log.lines().skip_while(|line| *line != "listed").skip(1);
+    let mut listed: Vec<&str> = listed.take_while(|line| line.contains('/') && !line.contains(' ')).collect();
+    listed.sort_unstable();
+    let expected = "added/.dockerignore added/Dockerfile added/a added/b added/folder added/kept.txt \
+        all/.dockerignore all/Dockerfile all/a all/b all/folder all/kept.txt all/made all/node \
+        flat/.dockerignore flat/Dockerfile flat/a flat/b flat/inner.txt flat/kept.txt named/inner.txt two/a two/kept.txt";
+    assert_eq!(listed, expected.split_whitespace().collect::<Vec<_>>());
+    bench.tidy().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_repository_reaches_nothing() {
     let bench = Bench::new().await;
     let builds = bench.builds();

@@ -11,7 +11,7 @@ use crds::instance::InstanceTemplate;
 use crds::plan::PlanFor;
 use crds::quantity::Quantity;
 use crds::release::{PlanSnapshot, ReleaseSpec};
-use crds::{APPLICATION_LABEL, Application, Build, DEPLOY_ANNOTATION, RESTART_ANNOTATION, Release, hash, names};
+use crds::{APPLICATION_LABEL, Application, Build, RESTART_ANNOTATION, Release, hash, names};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -41,10 +41,7 @@ struct BuildContent<'a> {
 pub(super) fn build(application: &Application, observed: &Observed) -> Option<Result<Build, Verdict>> {
     let spec = &application.spec;
     let git = spec.source.git.as_ref()?;
-    let key = application.source_key();
-    let source = application.status.as_ref().and_then(|status| status.source.as_ref());
-    // A report about another repository or branch says nothing about this one.
-    let source = source.filter(|source| Some(&source.of) == key.as_ref());
+    let source = application.source_seen();
     let commit = source.and_then(|source| source.commit.as_deref());
     let content = BuildContent {
         url: &git.url,
@@ -55,7 +52,7 @@ pub(super) fn build(application: &Application, observed: &Observed) -> Option<Re
         region: spec.region.as_deref(),
         options: &spec.build,
         start: spec.start.command.as_deref(),
-        deploy: annotation(application, DEPLOY_ANNOTATION),
+        deploy: application.deploy_wish(),
         commit: commit.filter(|_| git.auto_deploy),
     };
     let name = names::joined(&application.name_any(), &hash::short(&content, DIGITS));
@@ -194,7 +191,7 @@ pub(super) fn release(application: &Application, observed: &Observed, image: Ima
 
 /// A prebuilt image has no build that a wish to deploy again could be about, so it is a wish for new instances.
 fn deploy_of_image(application: &Application) -> Option<&str> {
-    application.spec.source.image.as_ref().and_then(|_| annotation(application, DEPLOY_ANNOTATION))
+    application.spec.source.image.as_ref().and_then(|_| application.deploy_wish())
 }
 
 /// The size of an instance. What was bought stays as it was bought, until another plan is chosen.

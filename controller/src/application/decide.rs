@@ -198,9 +198,7 @@ impl Decision {
 
 /// What built well may be out of date without anybody knowing.
 fn unreadable(application: &Application) -> String {
-    let source = application.status.as_ref().and_then(|status| status.source.as_ref());
-    let source = source.filter(|source| Some(&source.of) == application.source_key().as_ref());
-    let error = source.and_then(|source| source.error.as_deref());
+    let error = application.source_seen().and_then(|source| source.error.as_deref());
     error.map(|error| format!("; newer commits are not seen: {error}")).unwrap_or_default()
 }
 

@@ -236,11 +236,9 @@ impl Run {
     /// The source watcher tells of every branch in the end.
     fn report_sources(&mut self) {
         for (key, application) in self.store.of(Noun::Application) {
-            let told = application["status"]["source"]["of"].as_str().unwrap_or_default();
-            if !told.ends_with(application["spec"]["source"]["git"]["branch"].as_str().unwrap_or_default())
-                || told.is_empty()
-            {
-                let report = source_report(&application, 1);
+            let report = source_report(&application, 1);
+            let (told, due) = (&application["status"]["source"], &report["status"]["source"]);
+            if told["of"] != due["of"] || told["deploy"] != due["deploy"] {
                 self.store.merge(&target(&(Noun::Application, key), &application), &report).unwrap();
             }
         }
@@ -347,7 +345,9 @@ fn image(reference: &str) -> Value {
 fn source_report(application: &Value, commit: usize) -> Value {
     let branch = application["spec"]["source"]["git"]["branch"].as_str().unwrap_or("main");
     let of = format!("https://git.example.com/a/b.git#{branch}");
-    json!({ "status": { "source": { "of": of, "commit": commit.to_string().repeat(40), "error": null } } })
+    let deploy = &application["metadata"]["annotations"]["berth.dev/deploy"];
+    let commit = commit.to_string().repeat(40);
+    json!({ "status": { "source": { "of": of, "deploy": deploy, "commit": commit, "error": null } } })
 }
 
 /// Runs seeds one after the other, each a tenth to a third of a second without optimisation: the counts below take half a

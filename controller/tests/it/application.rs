@@ -132,6 +132,44 @@ async fn a_commit_is_built_and_rolled_out_and_a_broken_one_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wish_to_deploy_is_about_what_the_branch_points_to_by_then() {
+    let platform = Platform::new().await;
+    let git = json!({ "url": "https://git.example.com/acme/shop.git", "branch": "main" });
+    let shop = json!({ "metadata": { "name": "shop" }, "spec": { "source": { "git": git }, "plan": "small" } });
+    let api = platform.namespaced::<Application>();
+    platform.create(&api, shop).await;
+    let source = |digit: &str, deploy: Option<&str>| json!({ "source": { "of": "https://git.example.com/acme/shop.git#main", "deploy": deploy, "commit": digit.repeat(40), "error": null } });
+    platform.status(&api, "shop", source("1", None)).await;
+    let first = active(&platform.until("shop", "it runs", |shop| is(shop, "Ready", "True", "Running")).await);
+
+    // Somebody has pushed, and nobody has looked at the branch since.
+    platform.patch("shop", json!({ "metadata": { "annotations": { "berth.dev/deploy": "now" } } })).await;
+    let looked_up = |shop: &Application| {
+        // The platform's own look finds no such host.
+        is(shop, "BuildSucceeded", "Unknown", "SourceUnknown")
+            || is(shop, "BuildSucceeded", "False", "SourceUnreachable")
+    };
+    let shop = platform.until("shop", "the branch is looked up", looked_up).await;
+    assert_eq!((active(&shop), condition(&shop, "Ready").0.as_str()), (first.clone(), "True"), "the old one serves on");
+    platform.status(&api, "shop", source("2", Some("now"))).await;
+    platform.until("shop", "the commit serves", |shop| active(shop) != first).await;
+    let builds = platform.namespaced::<Build>().list(&ListParams::default()).await.unwrap().items;
+    let mut commits: Vec<_> = builds.iter().filter_map(|build| build.spec.commit.as_deref()).collect();
+    commits.sort_unstable();
+    assert_eq!(commits, ["1".repeat(40), "2".repeat(40)], "what was pushed is built, and nothing else");
+
+    // The same commit is built again where somebody wants that.
+    platform.patch("shop", json!({ "metadata": { "annotations": { "berth.dev/deploy": "again" } } })).await;
+    platform.status(&api, "shop", source("2", Some("again"))).await;
+    platform
+        .eventually("it is built again", async || {
+            let builds = platform.namespaced::<Build>().list(&ListParams::default()).await.unwrap().items;
+            builds.iter().any(|build| build.spec.trigger == crds::build::Trigger::Manual)
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_application_can_be_stopped_and_scaled_and_a_plan_in_use_stays() {
     let platform = Platform::new().await;
     platform.create(&platform.namespaced::<Application>(), prebuilt("web", "app:1")).await;

@@ -1,6 +1,8 @@
 //! What the loop does with assignments that are lost, and with those that come in pieces.
 
-use node_protocol::{BuildObservation, BuildTask, InstanceTask, RouteTask};
+use std::collections::BTreeMap;
+
+use node_protocol::{Assignment, BuildObservation, BuildTask, InstanceTask, RouteTask};
 
 use super::*;
 use crate::desired;
@@ -70,7 +72,7 @@ async fn act(agent: &mut Agent<Fake, Fake, NoBuilds>) {
     agent.observed.listed(agent.containers.containers().await.unwrap(), Vec::new());
     for _ in 0..20 {
         agent.reconcile().await;
-        while let Some(returned) = agent.tasks.join_next_with_id().await {
+        while let Some(returned) = agent.errands.next().await {
             agent.returned(returned);
         }
     }
@@ -86,7 +88,7 @@ async fn an_agent_that_has_lost_its_assignment_does_nothing_until_it_has_one() {
     act(&mut agent).await;
     assert_eq!(machine.state().containers.len(), 1);
     assert_eq!(machine.state().live, None, "no route was taken away");
-    assert_eq!(agent.held.borrow().revision, None, "the whole is asked for");
+    assert_eq!(agent.board.held().revision, None, "the whole is asked for");
     agent.assign(routes(5, 0..1).whole());
     act(&mut agent).await;
     assert!(machine.state().live.is_some());
@@ -101,7 +103,7 @@ async fn nothing_is_started_before_the_firewall_was_put_in_place() {
     agent.assign(routes(5, 0..1).whole());
     agent.looked = true;
     agent.reconcile().await;
-    assert!(agent.tasks.is_empty());
+    assert!(agent.errands.is_empty());
     act(&mut agent).await;
     assert!(machine.state().live.is_some());
 }
@@ -114,16 +116,16 @@ async fn an_assignment_in_pieces_counts_when_all_of_it_has_come() {
     agent.assign(routes(5, 0..3).whole());
     let next = routes(6, 10..20);
     for piece in next.whole().pieces(1) {
-        assert_eq!((agent.held.borrow().revision, agent.desired.routes.len()), (Some(5), 3));
+        assert_eq!((agent.board.held().revision, agent.desired.routes.len()), (Some(5), 3));
         agent.assign(piece);
     }
-    assert_eq!(agent.held.borrow().digest, Some(next.digest()));
+    assert_eq!(agent.board.held().digest, Some(next.digest()));
     assert_eq!(agent.desired.routes.len(), 10);
 
     // The connection breaks in the middle; the next one goes on from what was accepted.
     agent.assign(routes(7, 0..4).whole().pieces(1).remove(0));
     let after = routes(8, 10..12);
     agent.assign(after.since(&next));
-    assert_eq!(agent.held.borrow().digest, Some(after.digest()));
-    assert_eq!(agent.held.borrow().misfits, 0);
+    assert_eq!(agent.board.held().digest, Some(after.digest()));
+    assert_eq!(agent.board.held().misfits, 0);
 }

@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
-
-use super::dockerfile::{Instruction, expand, read, refused};
+use super::dockerfile::{Instruction, expand, from_of, of_source, read, refused};
 use super::failure::Failure;
 
 /// More stages than any sensible Dockerfile has. Each costs a container.
@@ -107,11 +105,16 @@ pub(super) fn check(text: &str, args: &BTreeMap<String, String>) -> Result<Check
                     stage.runs = true;
                 }
             }
-            "COPY" => check_copy(instruction, &names, &mut checked)?,
+            "COPY" => {
+                check_copy(instruction, &names, &mut checked)?;
+                if from_of(instruction).is_none() {
+                    written = of_source(instruction)?;
+                }
+            }
             "ADD" => {
                 check_copy(instruction, &names, &mut checked)?;
-                let flags: String = instruction.flags.iter().flat_map(|flag| [flag.as_str(), " "]).collect();
-                written = format!("ADD {flags}{}", check_add(instruction)?);
+                check_add(instruction)?;
+                written = of_source(instruction)?;
             }
             "ONBUILD" => {
                 return Err(
@@ -204,22 +207,17 @@ fn check_copy(instruction: &Instruction, names: &[String], checked: &mut Checked
     Ok(())
 }
 
-/// What ADD names, as Docker is to read it: plain paths and nothing that could become an address once Docker has taken
-/// quotes, escapes and variables out, for it fetches addresses itself, from the host's own network.
-fn check_add(instruction: &Instruction) -> Result<String, Failure> {
-    let rest = &instruction.rest;
-    let list: Option<Vec<String>> = serde_json::from_str(rest).ok();
-    let words: Vec<&str> = match &list {
-        Some(list) => list.iter().map(String::as_str).collect(),
-        None => rest.split_whitespace().collect(),
-    };
+/// ADD names plain paths, and nothing that could become an address once Docker has taken quotes, escapes and variables
+/// out, for it fetches addresses itself, from the host's own network.
+fn check_add(instruction: &Instruction) -> Result<(), Failure> {
+    let words = instruction.words();
     let odd =
-        |word: &&&str| word.contains(['\'', '"', '\\', '`', '$']) || word.contains("://") || word.contains("git@");
+        |word: &&String| word.contains(['\'', '"', '\\', '`', '$']) || word.contains("://") || word.contains("git@");
     if let Some(word) = words.iter().find(odd) {
         return Err(refused(instruction.line, &format!("ADD of {word}: only plain paths can be added"))
             .hint("fetch an address with `RUN curl` or `RUN git clone`, and use COPY for other names"));
     }
-    Ok(list.map_or_else(|| rest.clone(), |list| json!(list).to_string()))
+    Ok(())
 }
 
 fn check_image(image: &str, line: usize) -> Result<(), Failure> {
@@ -273,8 +271,29 @@ mod tests {
         assert!(written(hidden).ends_with("\nFROM nginx:1 AS base\n"), "{}", written(hidden));
         assert_eq!(
             written("FROM x\nADD --chown=1:1 [\"\\u0061\", \"/x y\"]\n"),
-            "FROM x\nADD --chown=1:1 [\"a\",\"/x y\"]\n"
+            "FROM x\nADD --chown=1:1 [\"source/a\",\"/x y\"]\n"
         );
+    }
+
+    #[test]
+    fn what_is_copied_comes_from_the_source() {
+        let written = |text: &str| check(&format!("FROM x\n{text}\n"), &BTreeMap::new()).map(|checked| checked.text);
+        for (text, expected) in [
+            ("COPY . /app", r#"COPY ["source/","/app"]"#),
+            ("COPY --chown=1:1 / ./", r#"COPY --chown=1:1 ["source/","./"]"#),
+            ("COPY ./a b/ /app/", r#"COPY ["source/a","source/b","/app/"]"#),
+            ("COPY [\"a b\", \"./*\", \"/app/\"]", r#"COPY ["source/a b","source/*","/app/"]"#),
+            ("COPY [a-c]* /app/", r#"COPY ["source/[a-c]*","/app/"]"#),
+            ("COPY a/../b /app/", r#"COPY ["source/b","/app/"]"#),
+            ("COPY ${X}/$Y \"c\" /app/", r#"COPY ["source/${X}/$Y","source/\"c\"","/app/"]"#),
+            ("ADD a.tar /app", r#"ADD ["source/a.tar","/app"]"#),
+        ] {
+            assert_eq!(written(text).unwrap(), format!("FROM x\n{expected}\n"));
+        }
+        assert_eq!(written("COPY --from=nginx:1 /a /b").unwrap(), "FROM x\nCOPY --from=nginx:1 /a /b\n");
+        for text in ["COPY /app", "COPY ../a /app", "ADD a/../../.berth-from /app"] {
+            assert_eq!(written(text).unwrap_err().reason, "DockerfileRefused", "{text}");
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@ use super::ignore::Ignore;
 use super::source::Source;
 use crate::machine::{ByteStream, Error};
 
+/// Where the source lies in a context. What is ours lies beside it, out of the sight of whoever copies from the source.
+pub(super) const SOURCE: &str = "source/";
 /// How large a source may be, unpacked.
 pub(super) const SOURCE_BYTES_MAX: u64 = 1 << 30;
 /// How many files it may have; the largest repositories people deploy have a tenth of it.
@@ -35,14 +37,12 @@ pub(super) struct Scanned {
     pub(super) notes: Vec<String>,
 }
 
-/// Where the source goes in a context, and what goes beside it.
+/// What of the source goes into a context, and what goes beside it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layout {
-    /// What stands before each path of the source: empty, or a folder with a slash.
-    pub(super) prefix: &'static str,
     /// What is left out.
     pub(super) ignore: Ignore,
-    /// Files of our own, which replace those of the source.
+    /// Files of our own.
     pub(super) files: Vec<(String, Vec<u8>)>,
     /// Archives of what earlier stages made, and where they go: a folder with a slash.
     pub(super) carried: Vec<(String, PathBuf)>,
@@ -120,14 +120,12 @@ fn write(archive: &Path, layout: &Layout, writer: impl Write) -> io::Result<()> 
         header.set_mtime(modified);
         header
     };
-    if !layout.prefix.is_empty() {
-        builder.append_data(&mut header(EntryType::Directory, 0o755, 0, 0), layout.prefix, io::empty())?;
-    }
+    builder.append_data(&mut header(EntryType::Directory, 0o755, 0, 0), SOURCE, io::empty())?;
     each(archive, |path, kind, size, modified, content| {
-        if layout.ignore.leaves_out(path) || layout.files.iter().any(|(name, _)| name == path) {
+        if layout.ignore.leaves_out(path) {
             return Ok(());
         }
-        let name = format!("{}{path}", layout.prefix);
+        let name = format!("{SOURCE}{path}");
         match kind {
             Ok(Kind::File { executable }) => {
                 let mode = if executable { 0o755 } else { 0o644 };
@@ -354,7 +352,7 @@ mod tests {
         let scanned = scan(file.path()).unwrap();
         assert_eq!(scanned.source.paths().collect::<Vec<_>>(), ["app/run"]);
         assert_eq!(scanned.notes.len(), 13, "{:#?}", scanned.notes);
-        let entries = packed(file.path(), Layout { prefix: "source/", ..Layout::default() }).await;
+        let entries = packed(file.path(), Layout::default()).await;
         let short: Vec<_> =
             entries.iter().map(|(name, kind, mode, text)| format!("{name} {kind:?} {mode:o} {text}")).collect();
         assert_eq!(
@@ -370,21 +368,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn our_files_replace_theirs_and_ignored_ones_stay_away() {
+    async fn our_files_lie_beside_theirs_and_ignored_ones_stay_away() {
         let file = archive(&[
             ("Dockerfile", EntryType::Regular, "FROM evil"),
             ("a.js", EntryType::Regular, "a"),
             ("node_modules/b.js", EntryType::Regular, "b"),
         ]);
         let layout = Layout {
-            prefix: "",
             ignore: Ignore::parse("node_modules"),
             files: vec![("Dockerfile".to_owned(), b"FROM good".to_vec())],
             carried: Vec::new(),
         };
         let entries = packed(file.path(), layout).await;
         let short: Vec<_> = entries.into_iter().map(|(name, _, _, text)| (name, text)).collect();
-        assert_eq!(short, [("a.js".to_owned(), "a".to_owned()), ("Dockerfile".to_owned(), "FROM good".to_owned())]);
+        let expected =
+            [("source/", ""), ("source/Dockerfile", "FROM evil"), ("source/a.js", "a"), ("Dockerfile", "FROM good")];
+        assert_eq!(short, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use super::context::SOURCE;
 use super::failure::Failure;
 
 /// One instruction, with continued lines joined.
@@ -52,6 +53,46 @@ impl Instruction {
         let words = [self.name.as_str()].into_iter().chain(self.flags.iter().map(String::as_str));
         words.chain([self.rest.as_str()]).collect::<Vec<_>>().join(" ")
     }
+
+    /// What stands behind COPY and ADD, a list or words: what is copied, and last where to.
+    pub(super) fn words(&self) -> Vec<String> {
+        let list: Option<Vec<String>> = serde_json::from_str(&self.rest).ok();
+        list.unwrap_or_else(|| self.rest.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// What is copied, and where to.
+    fn copied(&self) -> Result<(Vec<String>, String), Failure> {
+        let mut paths = self.words();
+        match paths.pop() {
+            Some(target) if !paths.is_empty() => Ok((paths, target)),
+            _ => Err(refused(self.line, &format!("{} needs what to copy and where to", self.name))),
+        }
+    }
+}
+
+/// A COPY or ADD from the context as Docker is to read it: out of the folder that the source is in, whatever it names.
+pub(super) fn of_source(instruction: &Instruction) -> Result<String, Failure> {
+    let (paths, target) = instruction.copied()?;
+    let mut list = Vec::new();
+    for path in paths {
+        let mut parts = Vec::new();
+        for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+            if part != ".." {
+                parts.push(part);
+            } else if parts.pop().is_none() {
+                return Err(refused(instruction.line, &format!("{path} leads up")));
+            }
+        }
+        list.push(format!("{SOURCE}{}", parts.join("/")));
+    }
+    list.push(target);
+    Ok(written(&instruction.name, instruction.flags.iter().map(String::as_str), &list))
+}
+
+/// An instruction with a list, which is read in one way only.
+fn written<'a>(name: &'a str, flags: impl Iterator<Item = &'a str>, list: &[String]) -> String {
+    let words: Vec<&str> = [name].into_iter().chain(flags).collect();
+    format!("{} {}", words.join(" "), json!(list))
 }
 
 /// Reads a Dockerfile as Docker's parser does: the escape character, and the instructions.
@@ -202,20 +243,14 @@ pub(super) fn stages(text: &str, image: impl Fn(usize) -> String) -> Result<Vec<
     Ok(all.into_iter().filter(|stage| wanted.contains(&stage.number)).collect())
 }
 
-fn from_of(instruction: &Instruction) -> Option<&str> {
+pub(super) fn from_of(instruction: &Instruction) -> Option<&str> {
     let copies = instruction.name == "COPY";
     instruction.flags.iter().filter(|_| copies).find_map(|flag| flag.strip_prefix("--from="))
 }
 
 /// A `COPY --from` as a COPY from the context.
 fn rewrite(instruction: &Instruction, from: &From, stage: &mut Stage) -> Result<String, Failure> {
-    let broken = || refused(instruction.line, "COPY needs what to copy and where to");
-    let mut paths: Vec<String> = if instruction.rest.starts_with('[') {
-        serde_json::from_str(&instruction.rest).map_err(|_problem| broken())?
-    } else {
-        instruction.rest.split_whitespace().map(str::to_owned).collect()
-    };
-    let target = paths.pop().filter(|_| !paths.is_empty()).ok_or_else(broken)?;
+    let (paths, target) = instruction.copied()?;
     let mut sources = Vec::new();
     for path in paths {
         if path.contains('$') {
@@ -236,13 +271,9 @@ fn rewrite(instruction: &Instruction, from: &From, stage: &mut Stage) -> Result<
         stage.takes.push(Take { from: from.clone(), path: format!("/{}", taken.join("/")), place });
     }
     sources.push(target);
-    let flags: Vec<&str> = instruction
-        .flags
-        .iter()
-        .filter(|flag| !flag.starts_with("--from=") && *flag != "--link")
-        .map(String::as_str)
-        .collect();
-    Ok(["COPY"].into_iter().chain(flags).chain([json!(sources).to_string().as_str()]).collect::<Vec<_>>().join(" "))
+    let flags = instruction.flags.iter().map(String::as_str);
+    let flags = flags.filter(|flag| !flag.starts_with("--from=") && *flag != "--link");
+    Ok(written("COPY", flags, &sources))
 }
 
 #[cfg(test)]

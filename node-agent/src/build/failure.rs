@@ -2,6 +2,8 @@
 
 use crds::build::BuildFailure;
 
+use crate::machine::Error;
+
 /// A build that cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
@@ -196,6 +198,17 @@ pub(super) fn of_clone(words: &str, branch: &str, code: i64) -> Failure {
     match known.iter().find(|(parts, _)| parts.iter().any(|part| lower.contains(part))) {
         Some((_, hint)) => failure.hint(*hint),
         None => failure,
+    }
+}
+
+/// What the engine's own trouble means for a build.
+pub(super) fn of_engine(problem: &Error) -> Failure {
+    match problem {
+        Error::Cancelled => Failure::new("Cancelled", "the build was cancelled"),
+        Error::NotFound(what) => Failure::new("ImageNotFound", what.clone())
+            .hint("the administrator must build the base images on this node: images/build"),
+        other => Failure::new("BuilderUnavailable", other.to_string())
+            .hint("try again; if it stays so, the node needs its administrator"),
     }
 }
 

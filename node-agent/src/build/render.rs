@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use serde_json::json;
 
 use super::check::StageStart;
+use super::context::SOURCE;
 use super::detect::{Output, Recipe, Step};
 
 /// Where the build's containers see the certificates to trust. Of the images that run only those of customers' own
@@ -60,7 +61,7 @@ pub(super) fn dockerfile(recipe: &Recipe, cache: &str, certificates: bool) -> St
     }
     line(&format!("ENV PORT={}", recipe.port));
     let from = if commands { "--from=build " } else { "" };
-    let whole = if commands { "/app/" } else { "source/" };
+    let whole = if commands { "/app/" } else { SOURCE };
     let (source, target) = match &recipe.output {
         Output::Application => (whole.to_owned(), "/app/"),
         Output::Folder(folder) if folder == "." => (whole.to_owned(), "/srv/"),
@@ -77,9 +78,9 @@ pub(super) fn dockerfile(recipe: &Recipe, cache: &str, certificates: bool) -> St
 
 fn instruction(step: &Step) -> String {
     match step {
-        Step::Copy(files) => copy(&files.iter().map(|file| format!("source/{file}")).collect::<Vec<_>>(), "./"),
+        Step::Copy(files) => copy(&files.iter().map(|file| format!("{SOURCE}{file}")).collect::<Vec<_>>(), "./"),
         Step::Write { name, .. } => copy(&[format!("berth/{name}")], "./"),
-        Step::CopyAll => copy(&["source/".to_owned()], "./"),
+        Step::CopyAll => copy(&[SOURCE.to_owned()], "./"),
         Step::Run(command) => format!("RUN {}", json!(["/bin/sh", "-c", command])),
     }
 }

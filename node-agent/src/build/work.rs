@@ -11,11 +11,11 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::clone::{Fetch, engine_failure};
+use super::clone::Fetch;
 use super::context::{Layout, pack, scan};
 use super::detect::{PORT, Plan, Recipe, Step, plan};
 use super::dockerfile::{From, Stage, Take, stages};
-use super::failure::{Failure, hint_for, of_build};
+use super::failure::{Failure, hint_for, of_build, of_engine};
 use super::ignore::Ignore;
 use super::log::Log;
 use super::source::Source;
@@ -27,8 +27,6 @@ use crate::machine::{ByteStream, Error, HelperNetwork, HelperSpec, Image, ImageB
 const DOCKERFILE: &str = ".berth.Dockerfile";
 /// The certificates to trust, in the context of a customer's Dockerfile.
 const CERTIFICATES: &str = ".berth-certificates.pem";
-/// Docker takes what this names out of the context before it copies: our Dockerfile is no file of the customer's.
-const DOCKERIGNORE: &str = ".berth.Dockerfile\n.dockerignore\n";
 /// The certificates that this machine trusts, by distribution.
 const SYSTEM_CERTIFICATES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
@@ -160,7 +158,7 @@ impl<W: Workshop> Build<'_, W> {
             self.inner.workshop.ensure_image(image).await.map_err(|problem| match problem {
                 Error::Refused(words) => Failure::new("ImageNotFound", format!("{image}: {words}"))
                     .hint("the administrator must build the base images on this node: images/build"),
-                other => engine_failure(&other),
+                other => of_engine(&other),
             })?;
         }
         let text = render::dockerfile(recipe, &self.cache(), certificates.is_some());
@@ -171,7 +169,7 @@ impl<W: Workshop> Build<'_, W> {
                 files.push((format!("berth/{name}"), text.clone().into_bytes()));
             }
         }
-        let layout = Layout { prefix: "source/", files, ..Layout::default() };
+        let layout = Layout { files, ..Layout::default() };
         let image = self.stages(&text, archive, &layout, &BTreeMap::new()).await?;
         Ok(Built { image: self.task.image.clone(), id: image.id, port: Some(recipe.port) })
     }
@@ -213,8 +211,7 @@ impl<W: Workshop> Build<'_, W> {
         let text = render::with_additions(&checked.text, &checked.stages, &self.cache(), trusted);
         let ignore = source.text(&format!("{path}.dockerignore")).or_else(|| source.text(".dockerignore"));
         let files = certificates.map(|pem| (CERTIFICATES.to_owned(), pem)).into_iter().collect();
-        let layout =
-            Layout { prefix: "", ignore: Ignore::parse(ignore.unwrap_or_default()), files, ..Layout::default() };
+        let layout = Layout { ignore: Ignore::parse(ignore.unwrap_or_default()), files, ..Layout::default() };
         let image = self.stages(&text, archive, &layout, &args).await?;
         if self.task.start_command.is_none() && image.command.is_empty() && image.entrypoint.is_empty() {
             return Err(Failure::new("StartCommandNotFound", format!("{path} has neither CMD nor ENTRYPOINT"))
@@ -274,7 +271,6 @@ impl<W: Workshop> Build<'_, W> {
             layout.carried.push((take.place.clone(), file));
         }
         layout.files.push((DOCKERFILE.to_owned(), stage.text.clone().into_bytes()));
-        layout.files.push((".dockerignore".to_owned(), DOCKERIGNORE.as_bytes().to_vec()));
         let carried: Vec<_> = layout.carried.iter().map(|(_, file)| file.clone()).collect();
         let image = self.build(archive, layout, args.clone(), tag).await;
         for file in carried {
@@ -290,7 +286,7 @@ impl<W: Workshop> Build<'_, W> {
         let fetched = self.cancel.run_until_cancelled(self.inner.workshop.ensure_image(image)).await;
         fetched.unwrap_or(Err(Error::Cancelled)).map_err(|problem| match problem {
             Error::Refused(words) | Error::NotFound(words) => of_build(&words, 0),
-            other => engine_failure(&other),
+            other => of_engine(&other),
         })
     }
 
@@ -322,7 +318,7 @@ impl<W: Workshop> Build<'_, W> {
                 Failure::new("CommandFailed", format!("nothing can be taken from {image}: {words}"))
                     .hint("COPY --from needs an image that has /bin/true")
             }
-            other => engine_failure(&other),
+            other => of_engine(&other),
         })?;
         let copied = self.save(workshop.copy_out(&ended.container, &take.path), file).await;
         if let Err(problem) = workshop.remove_helper(&ended.container).await {
@@ -331,7 +327,7 @@ impl<W: Workshop> Build<'_, W> {
         copied.map_err(|problem| match problem {
             Error::NotFound(_) => Failure::new("CommandFailed", format!("{} is not there to be copied", take.path))
                 .hint("check that the build makes it, and its path; for a site, spec.build.output"),
-            other => engine_failure(&other),
+            other => of_engine(&other),
         })
     }
 
@@ -385,9 +381,9 @@ impl<W: Workshop> Build<'_, W> {
         let (built, ()) = tokio::join!(self.inner.workshop.build_image(build, sender, self.cancel), listen);
         let id = built.map_err(|problem| match &problem {
             Error::Refused(words) | Error::NotFound(words) => of_build(words, memory_bytes),
-            other => engine_failure(other),
+            other => of_engine(other),
         })?;
-        let image = self.inner.workshop.inspect_image(&id).await.map_err(|problem| engine_failure(&problem))?;
+        let image = self.inner.workshop.inspect_image(&id).await.map_err(|problem| of_engine(&problem))?;
         image.ok_or_else(|| Failure::new("BuilderUnavailable", "the image is gone as soon as it was built"))
     }
 }

@@ -84,7 +84,6 @@ async fn next_version(person: &Person<'_>, repositories: &Repositories, url: &st
     let (deployed, followed) = tokio::join!(person.says(0, &["deploy", "dockerfile"]), async {
         let name = until("there is a build of what was pushed", within(120), async || {
             let builds = person.builds().await?;
-            // What was known before the push may be built first; then that build is cancelled.
             let pushed = builds.iter().find(|build| build["spec"]["commit"] != first[0]["spec"]["commit"]);
             pushed.and_then(|build| build["metadata"]["name"].as_str()).map(str::to_owned).context("not yet")
         })
@@ -94,7 +93,10 @@ async fn next_version(person: &Person<'_>, repositories: &Repositories, url: &st
     let (deployed, followed) = (deployed?, followed?);
     ensure!(deployed.contains(&format!("application.berth.dev/dockerfile is served at {url}")), "{deployed}");
     person.serves(url, "version 2").await?;
-    ensure!(followed.contains("COPY server.py VERSION"), "the log of the build: {followed}");
+    let builds = person.builds().await?;
+    let old = builds.iter().filter(|build| build["spec"]["commit"] == first[0]["spec"]["commit"]);
+    ensure!(old.count() == 1, "what was known before the push was built again: {builds:?}");
+    ensure!(followed.contains(r#"COPY ["source/server.py","source/VERSION""#), "the log of the build: {followed}");
     // It was followed to its end: whoever reads the newest one's log later reads the same.
     let later = person.says(0, &["builds", "dockerfile", "--log"]).await?;
     ensure!(later == followed, "followed: {followed}\nlater: {later}");

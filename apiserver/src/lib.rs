@@ -3,6 +3,8 @@
 //! It knows resources and none of the kinds by name: see [`kind::Kind`]. Put a [`Server`] together from a
 //! [`store::Store`] and [`Kinds`]; serve its router with [`serve`], or give it to a client in the same process.
 
+#![warn(missing_docs)]
+
 pub mod accounts;
 pub mod admission;
 pub mod apply;

@@ -4,6 +4,8 @@
 //! *observes*. Frames are JSON text, one [`Down`] or [`Up`] each. Unknown fields are ignored; an unknown message is
 //! answered with [`Up::Unknown`] or [`Down::Unknown`] and ends nothing, so that either side may be the older one.
 
+#![warn(missing_docs)]
+
 mod assignment;
 mod observation;
 mod register;

@@ -129,7 +129,10 @@ pub fn update(type_: &Type, live: Option<&Value>, new: &Value, entries: Vec<Entr
     }
     let nothing = Value::Object(Map::new());
     let comparison = type_.compare(live.unwrap_or(&nothing), new);
-    let (set, removed) = comparison.split();
+    let (mut set, mut removed) = comparison.split();
+    // What the writer cannot set stays with its owners.
+    by.reach.limit(&mut set);
+    by.reach.limit(&mut removed);
     entry::finish(changed(entries, set, &removed, by))
 }
 
@@ -150,7 +153,6 @@ pub(super) fn changed(mut entries: Vec<Entry>, set: FieldSet, removed: &FieldSet
     }
     let mut mine = set;
     strip(&mut mine);
-    by.reach.limit(&mut mine);
     if !mine.is_empty() {
         match own.and_then(|at| entries.get_mut(at)) {
             Some(entry) => {

@@ -1,7 +1,8 @@
-//! What Kubernetes' own tools look for, as read-only views of Berth's kinds: Pods, core Nodes, and their metrics.
+//! What Kubernetes' own tools look for, as read-only views of Berth's kinds: Services, Pods, core Nodes, and
+//! metrics.
 
 use apiserver::kind::{Column, Kind, NameRule, Scope, View};
-use controller::views::{self, metrics, node, pod};
+use controller::views::{self, metrics, node, pod, service};
 use serde_json::{Value, json};
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -12,7 +13,29 @@ const READ_ONCE: &[&str] = &["get", "list"];
 
 /// All views.
 pub(crate) fn all() -> Vec<Kind> {
-    vec![pods(), nodes(), pod_metrics(), node_metrics()]
+    vec![services(), pods(), nodes(), pod_metrics(), node_metrics()]
+}
+
+fn services() -> Kind {
+    Kind {
+        short_names: vec!["svc".to_owned()],
+        categories: vec!["all".to_owned()],
+        columns: vec![
+            computed("Type", service::type_cell, 0, "Always ClusterIP: reached inside of its project."),
+            computed("Cluster-IP", service::cluster_ip_cell, 0, "Always None: its Pods have addresses of their own."),
+            computed("External-IP", views::none, 0, "Kubernetes' load balancers: the Application has its URL."),
+            computed("Port(s)", service::ports_cell, 0, "What its Application says that it listens on."),
+            age(),
+            computed("Selector", service::selector_cell, 1, "Labels of its Pods."),
+        ],
+        selectable_fields: ["spec.clusterIP", "spec.type"].map(str::to_owned).to_vec(),
+        ..view(
+            ("", "v1", "Service", "services"),
+            Scope::Namespaced,
+            "An Application as Kubernetes' tools know it: a headless Service that selects its Pods. Read-only.",
+            View { verbs: READ, ..of("applications", service::from_application) },
+        )
+    }
 }
 
 fn pods() -> Kind {

@@ -13,4 +13,5 @@ mod limits;
 mod oidc;
 mod replicas;
 mod sealing;
+mod services;
 mod tenants;

@@ -1,5 +1,7 @@
 //! Node: whether a worker can be relied on, and what may be promised on it.
 
+#[cfg(test)]
+mod laws;
 mod observe;
 mod outlook;
 mod plan;

@@ -1,5 +1,7 @@
 //! Release: whether it is the one that serves, and with how many instances. It never changes and needs nothing done.
 
+#[cfg(test)]
+mod laws;
 mod plan;
 mod status;
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What Kubernetes' own tools see: Instances as Pods, Nodes as core Nodes, and what both use, as metrics.
+//! What Kubernetes' own tools see: Applications as Services, Instances as Pods, Nodes as core Nodes, and what the last
+//! two use, as metrics.
 //!
 //! Pure translations of stored objects, each from one object alone, so that a list, a watch and a get can never
 //! disagree. Nothing is stored in these shapes: who serves them registers them as read-only views.
@@ -6,6 +7,7 @@
 pub mod metrics;
 pub mod node;
 pub mod pod;
+pub mod service;
 #[cfg(test)]
 mod tests;
 

@@ -1,8 +1,8 @@
-//! Instances and nodes in the states that there are, as Kubernetes' tools would see them.
+//! Applications, instances and nodes in the states that there are, as Kubernetes' tools would see them.
 
 use serde_json::{Value, json};
 
-use super::{metrics, node, pod};
+use super::{metrics, node, pod, service};
 
 fn instance(status: &Value) -> Value {
     json!({
@@ -165,6 +165,51 @@ fn a_worker_is_a_node() {
     assert_eq!(node::status_cell(&drained), "Ready,SchedulingDisabled");
     let new = node::from_node(json!({"metadata": {"name": "b"}, "spec": {"region": "eu-1"}}));
     assert_eq!(node::status_cell(&new), "NotReady");
+}
+
+fn application(spec: &Value) -> Value {
+    json!({
+        "apiVersion": "berth.dev/v1alpha1", "kind": "Application",
+        "metadata": {
+            "name": "web", "namespace": "acme", "uid": "a1", "resourceVersion": "9", "labels": {"tier": "front"},
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "x"},
+            "managedFields": [{"manager": "x"}],
+        },
+        "spec": spec,
+        "status": {"url": "http://web.apps.example.test", "instances": {"desired": 1, "ready": 1}},
+    })
+}
+
+#[test]
+fn an_application_is_a_headless_service_of_its_pods() {
+    let shown = service::from_application(application(&json!({"plan": "small", "start": {"port": 8080}})));
+    let (metadata, spec) = (&shown["metadata"], &shown["spec"]);
+    assert_eq!((&shown["apiVersion"], &shown["kind"]), (&json!("v1"), &json!("Service")));
+    assert_eq!([&metadata["name"], &metadata["namespace"], &metadata["uid"]], ["web", "acme", "a1"]);
+    assert_eq!((&metadata["resourceVersion"], &metadata["labels"]), (&json!("9"), &json!({"tier": "front"})));
+    assert_eq!(metadata["annotations"], json!({"note": "x"}), "the Service was not applied");
+    assert!(metadata.get("managedFields").is_none());
+    assert_eq!((&spec["type"], &spec["clusterIP"]), (&json!("ClusterIP"), &json!("None")));
+    assert_eq!((&spec["ports"][0]["port"], &spec["ports"][0]["targetPort"]), (&json!(8080), &json!(8080)));
+    let pod = pod::from_instance(instance(&running()));
+    for (label, value) in spec["selector"].as_object().unwrap() {
+        assert_eq!(&pod["metadata"]["labels"][label], value, "it selects its Pods");
+    }
+    assert_eq!(
+        [service::type_cell, service::cluster_ip_cell, service::ports_cell, service::selector_cell]
+            .map(|cell| cell(&shown)),
+        ["ClusterIP", "None", "8080/TCP", "berth.dev/application=web"].map(Value::from)
+    );
+}
+
+#[test]
+fn a_service_has_no_port_that_its_application_does_not_name() {
+    for spec in [json!({"plan": "small", "start": {}}), json!({"what": "else"}), Value::Null] {
+        let shown = service::from_application(application(&spec));
+        assert!(shown["spec"].get("ports").is_none(), "{shown}");
+        assert_eq!(service::ports_cell(&shown), "<none>");
+        assert_eq!(shown["spec"]["selector"], json!({"berth.dev/application": "web"}));
+    }
 }
 
 #[test]

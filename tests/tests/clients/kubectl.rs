@@ -32,6 +32,7 @@ pub(crate) async fn story(database: Database) -> anyhow::Result<()> {
         sets_up(&kubectl).await?;
         applies(&kubectl).await?;
         reads(&kubectl).await?;
+        reads_services(&kubectl).await?;
         changes(&kubectl).await?;
         shares_fields(&kubectl).await?;
         waits_and_watches(&kubectl).await?;
@@ -116,7 +117,7 @@ async fn applies(kubectl: &Tool) -> anyhow::Result<()> {
 
 async fn reads(kubectl: &Tool) -> anyhow::Result<()> {
     kubectl.says("get berth", &["application.berth.dev/shop", "plan.berth.dev/small"]).await?;
-    kubectl.says("get all", &["application.berth.dev/shop"]).await?;
+    kubectl.says("get all", &["application.berth.dev/shop", "service/shop ClusterIP None <none> 8080/TCP"]).await?;
     kubectl
         .says("get app -A --show-labels", &["NAMESPACE NAME READY STATUS INSTANCES OF", "story shop", "tier=front"])
         .await?;
@@ -136,6 +137,25 @@ async fn reads(kubectl: &Tool) -> anyhow::Result<()> {
         kubectl.says("describe app shop", &["Kind: Application", "Max Surge: 1", "berth.dev/controller"]).await
     })
     .await
+}
+
+/// The Services that its Applications are.
+async fn reads_services(kubectl: &Tool) -> anyhow::Result<()> {
+    kubectl.says("api-resources --categories=all", &["services svc v1 true Service"]).await?;
+    let row = "NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE SELECTOR shop ClusterIP None <none> 8080/TCP";
+    kubectl.says("get svc -o wide", &[row, "berth.dev/application=shop"]).await?;
+    kubectl.prints("get svc -A -l tier=front -o name", "service/shop").await?;
+    kubectl.prints("get svc --field-selector spec.type=LoadBalancer -o name", "").await?;
+    let described = ["Selector: berth.dev/application=shop", "Type: ClusterIP", "IP: None", "Port: http 8080/TCP"];
+    kubectl.says("describe svc shop", &described).await?;
+    kubectl.says("explain svc", &["KIND: Service"]).await?;
+    // It looks for the addresses of a cluster's own services before it prints that of the API.
+    kubectl.says("cluster-info", &["Kubernetes control plane", "is running at"]).await?;
+    let elsewhere = "change applications.berth.dev instead";
+    for line in ["delete svc shop", "label svc shop a=b", "create service clusterip other --tcp=80"] {
+        kubectl.refuses(line, &[elsewhere]).await?;
+    }
+    kubectl.prints("get app shop -o name", "application.berth.dev/shop").await
 }
 
 async fn changes(kubectl: &Tool) -> anyhow::Result<()> {
@@ -269,8 +289,6 @@ async fn asks_for_what_is_not_there(kubectl: &Tool) -> anyhow::Result<()> {
         kubectl.refuses(line, &[missing]).await?;
     }
     kubectl.refuses("get deployments", &[r#"the server doesn't have a resource type "deployments""#]).await?;
-    // It looks for the addresses of a cluster's own services before it prints that of the API.
-    kubectl.refuses("cluster-info", &[r#"the server doesn't have a resource type "services""#]).await?;
     kubectl.refuses("run web --image=example.test/web", &["change instances.berth.dev instead"]).await?;
     kubectl.refuses("delete namespace berth-system", &["this namespace may not be deleted"]).await?;
     kubectl.refuses("create -n nowhere -f shop.yaml", &[r#"namespaces "nowhere" not found"#]).await
@@ -279,6 +297,9 @@ async fn asks_for_what_is_not_there(kubectl: &Tool) -> anyhow::Result<()> {
 async fn cleans_up(kubectl: &Tool) -> anyhow::Result<()> {
     kubectl.says("delete app shop --dry-run=server", &["(server dry run)"]).await?;
     kubectl.prints("get app -o name", "application.berth.dev/shop").await?;
+    let undeletable = ["services are a view of applications.berth.dev, which does not support delete"];
+    kubectl.refuses("delete all --all --timeout=60s", &undeletable).await?;
+    kubectl.prints("get app -o name", "").await?;
     kubectl.says("delete namespace story --timeout=60s", &[r#"namespace "story" deleted"#]).await?;
     kubectl.refuses("get namespace story", &["(NotFound)"]).await?;
     kubectl.prints("get app -A -o name", "").await

@@ -7,6 +7,7 @@ mod bad_input;
 mod commands;
 mod crashes;
 mod examples;
+mod kube_rs;
 mod pods;
 mod postgres;
 mod up;

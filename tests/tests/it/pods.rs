@@ -37,15 +37,11 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     platform.kubectl(&["describe", "pod", pod, "-n", namespace]).await?;
 
     // A log is followed while requests come in through a forwarded port.
-    let mut log = spawn(platform, &["logs", "-f", "-n", namespace, pod, "--tail=0"])?;
+    let mut log = spawn(platform, &["logs", "-f", "-n", namespace, pod, "--tail=1"])?;
     let mut lines = BufReader::new(log.stdout.take().context("kubectl writes")?).lines();
-    let mut forward = spawn(platform, &["port-forward", "-n", namespace, pod, ":8080", "--address", "127.0.0.1"])?;
-    let mut said = BufReader::new(forward.stdout.take().context("kubectl writes")?).lines();
-    let line = tokio::time::timeout(within(60), said.next_line()).await??.context("kubectl forwards")?;
-    let port: u16 = line
-        .strip_prefix("Forwarding from 127.0.0.1:")
-        .and_then(|rest| rest.split(' ').next()?.parse().ok())
-        .with_context(|| format!("not as expected: {line}"))?;
+    // Once it shows what is there already, it follows.
+    tokio::time::timeout(within(60), lines.next_line()).await.context("no log comes")??;
+    let (mut forward, port) = forwards(platform, namespace, pod).await?;
     let answers = futures::future::try_join_all((0..4).map(|_| get(port, "/debian_version?seen=by-the-log"))).await?;
     ensure!(answers.iter().all(|answer| answer.starts_with("HTTP/1.0 200")), "{answers:?}");
     let seen = async {
@@ -60,6 +56,7 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     log.kill().await?;
     attaches(platform, namespace, pod, port).await?;
     forward.kill().await?;
+    reaches_by_service(platform, namespace).await?;
     reads_logs(platform, namespace, pod).await?;
 
     // Programs: with input and an exit code, and in a terminal.
@@ -106,6 +103,33 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     .await?;
     platform.kubectl(&["delete", "-n", namespace, "application", "web", "--timeout=120s"]).await?;
     Ok(())
+}
+
+/// A port of this machine that leads to the server of a Pod, or of one that a Service selects, while kubectl runs.
+async fn forwards(platform: &Platform, namespace: &str, target: &str) -> anyhow::Result<(Child, u16)> {
+    let mut forward = spawn(platform, &["port-forward", "-n", namespace, target, ":8080", "--address", "127.0.0.1"])?;
+    // It says so of each connection, and ends where nobody could read it: its output stays open.
+    let mut said = BufReader::new(forward.stdout.as_mut().context("kubectl writes")?).lines();
+    let line = tokio::time::timeout(within(60), said.next_line()).await??.context("kubectl forwards")?;
+    let port = line
+        .strip_prefix("Forwarding from 127.0.0.1:")
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .with_context(|| format!("not as expected: {line}"))?;
+    Ok((forward, port))
+}
+
+/// kubectl finds the Pods of an Application by the Service that it is.
+async fn reaches_by_service(platform: &Platform, namespace: &str) -> anyhow::Result<()> {
+    let (mut forward, port) = forwards(platform, namespace, "svc/web").await?;
+    let answer = get(port, "/debian_version?seen=by-service").await?;
+    ensure!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    until("the log of the service", within(60), async || {
+        let log = platform.kubectl(&["logs", "-n", namespace, "svc/web"]).await?;
+        ensure!(log.contains("seen=by-service"), "{log}");
+        Ok(())
+    })
+    .await?;
+    Ok(forward.kill().await?)
 }
 
 /// `attach` shows what is written from now on, so requests come until it has shown one.

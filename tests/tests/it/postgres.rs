@@ -45,6 +45,8 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     run(platform, Command::new(python).arg(root().join("tests/clients/python/streams.py")), namespace, pod).await?;
     run(platform, Command::new("node").arg(root().join("tests/clients/node/streams.mjs")), namespace, pod).await?;
 
+    crate::kube_rs::story(platform, namespace, pod).await?;
+
     platform.kubectl(&["delete", "-n", namespace, "application", "web", "--timeout=120s"]).await?;
     let left = platform.items(&["pods", "-n", namespace]).await?;
     ensure!(left.is_empty(), "{left:?}");

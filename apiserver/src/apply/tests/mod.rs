@@ -3,16 +3,24 @@
 mod laws;
 mod objects;
 mod sets;
+mod typed;
 mod vectors;
 
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Reach, Writer};
+use super::{FieldSet, Reach, Writer};
 
 /// A writer to `v1` at some time.
 fn writer(manager: &str) -> Writer<'_> {
     Writer { manager, api_version: "v1", subresource: "", reach: Reach::AllBut(&[]), time: Timestamp::UNIX_EPOCH }
+}
+
+/// The paths of a set, sorted.
+fn paths(set: &FieldSet) -> Vec<String> {
+    let mut paths: Vec<String> = set.paths().iter().map(ToString::to_string).collect();
+    paths.sort();
+    paths
 }
 
 fn json(text: &str) -> Value {

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::writer;
-use crate::apply::{Entry, Reach, Refusal, Type, Writer, apply, differ, entries, update};
+use crate::apply::{
+    Conflict, Conflicts, Entry, FieldSet, Operation, Reach, Refusal, Type, Writer, apply, differ, entries, update,
+};
 
 fn widgets() -> Type {
     Type::of_objects(&json!({"type": "object", "properties": {
@@ -161,6 +163,28 @@ fn several_conflicts_are_listed_by_owner() {
     assert_eq!(
         conflicts.to_string(),
         "Apply failed with 3 conflicts: conflicts with \"ada\":\n- .spec.colour\n- .spec.size\nconflicts with \"bob\" using v1 at 1970-01-01T00:00:00Z:\n- .spec.port"
+    );
+}
+
+/// The cases of `sigs.k8s.io/structured-merge-diff` (Apache-2.0, `merge/conflict_test.go`) about how conflicts read.
+#[test]
+fn conflicts_name_items_of_lists_by_their_keys() {
+    let owned = |manager: &str, fields: &Value| {
+        let set = FieldSet::from_wire(fields).unwrap();
+        let entry = Entry::new(manager, Operation::Apply, "v1", "", set.clone());
+        set.paths().into_iter().map(move |path| Conflict::new(&entry, path)).collect::<Vec<_>>()
+    };
+    let item = "k:{\"key\":\"a\",\"id\":2}";
+    let alice = owned("Alice", &json!({"f:value": {}, "f:list": {item: {"f:key": {}}}}));
+    let bob = owned("Bob", &json!({"f:key": {}, "f:list": {item: {"f:id": {}}}}));
+    assert_eq!(
+        Conflicts([alice, bob].concat()).to_string(),
+        "Apply failed with 4 conflicts: conflicts with \"Alice\":\n- .value\n- .list[id=2,key=\"a\"].key\nconflicts with \"Bob\":\n- .key\n- .list[id=2,key=\"a\"].id"
+    );
+    let nested = json!({"f:template": {"f:list": {"k:{\"name\":\"a\"}": {"f:id": {}, "f:key": {}}}}});
+    assert_eq!(
+        Conflicts(owned("Bob", &nested)).to_string(),
+        "Apply failed with 2 conflicts: conflicts with \"Bob\":\n- .template.list[name=\"a\"].id\n- .template.list[name=\"a\"].key"
     );
 }
 

@@ -2,6 +2,7 @@
 //!
 //! - `type SCHEMA`: the schema of what follows;
 //! - `case NAME`: begins with nothing there;
+//! - `ignores WHO NAME …`: WHO cannot set these fields of the object;
 //! - `apply WHO WHAT`, `force WHO WHAT`, `update WHO WHAT`: applies, applies with force, or replaces;
 //! - `extract WHO WHAT`: applies what WHO owns already and WHAT in addition;
 //! - `conflict WHO WHAT | OWNER:PATH …`: applies, and is refused because of these; without any, because it is impossible;
@@ -12,19 +13,25 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{json, writer};
-use crate::apply::{FieldSet, Refusal, Type, apply, entries, update};
+use super::{json, paths, writer};
+use crate::apply::{FieldSet, Reach, Refusal, Type, Writer, apply, entries, update};
 
-struct Case {
+struct Case<'a> {
     type_: Type,
     live: Option<Value>,
     managed_fields: Option<Value>,
+    ignored: BTreeMap<&'a str, Vec<&'a str>>,
 }
 
-impl Case {
+impl<'a> Case<'a> {
+    fn writer<'w>(&'w self, who: &'w str) -> Writer<'w> {
+        let ignored = self.ignored.get(who).map(Vec::as_slice).unwrap_or_default();
+        Writer { reach: Reach::AllBut(ignored), ..writer(who) }
+    }
+
     fn apply(&mut self, who: &str, what: &Value, force: bool) -> Result<(), Refusal> {
         let entries = entries(self.managed_fields.clone(), None);
-        let applied = apply(&self.type_, self.live.as_ref(), entries, what, &writer(who), force)?;
+        let applied = apply(&self.type_, self.live.as_ref(), entries, what, &self.writer(who), force)?;
         self.live = Some(applied.object);
         self.managed_fields = applied.managed_fields;
         Ok(())
@@ -32,7 +39,7 @@ impl Case {
 
     fn update(&mut self, who: &str, what: Value) {
         let entries = entries(self.managed_fields.clone(), None);
-        self.managed_fields = update(&self.type_, self.live.as_ref(), &what, entries, &writer(who));
+        self.managed_fields = update(&self.type_, self.live.as_ref(), &what, entries, &self.writer(who));
         self.live = Some(what);
     }
 
@@ -49,10 +56,13 @@ impl Case {
         if extracted.is_null() { json!({}) } else { extracted }
     }
 
-    fn line(&mut self, line: &str) {
+    fn line(&mut self, line: &'a str) {
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let (who, what) = rest.split_once(' ').unwrap_or((rest, ""));
         match verb {
+            "ignores" => {
+                self.ignored.insert(who, what.split(' ').collect());
+            }
             "apply" => self.apply(who, &json(what), false).unwrap(),
             "force" => self.apply(who, &json(what), true).unwrap(),
             "update" => self.update(who, json(what)),
@@ -81,18 +91,13 @@ impl Case {
     }
 }
 
-fn paths(set: &FieldSet) -> String {
-    let mut paths: Vec<String> = set.paths().iter().map(ToString::to_string).collect();
-    paths.sort();
-    paths.join(" ")
-}
-
 fn run(text: &str) {
     let mut schema = Value::Null;
     for block in text.split("\ncase ") {
         let (name, lines) = block.split_once('\n').unwrap_or((block, ""));
         println!("{name}");
-        let mut case = Case { type_: Type::of_objects(&schema), live: None, managed_fields: None };
+        let mut case =
+            Case { type_: Type::of_objects(&schema), live: None, managed_fields: None, ignored: BTreeMap::new() };
         let mut wanted: Option<BTreeMap<&str, &str>> = None;
         for line in lines.lines() {
             if let Some(type_) = line.strip_prefix("type ") {
@@ -107,7 +112,7 @@ fn run(text: &str) {
         if let Some(mut wanted) = wanted {
             wanted.retain(|who, _| *who != "nobody");
             let found: BTreeMap<String, String> =
-                case.owned().into_iter().map(|(who, set)| (who, paths(&set))).collect();
+                case.owned().into_iter().map(|(who, set)| (who, paths(&set).join(" "))).collect();
             let found: BTreeMap<&str, &str> = found.iter().map(|(who, paths)| (who.as_str(), paths.as_str())).collect();
             assert_eq!(found, wanted, "{name}");
         }
@@ -126,6 +131,7 @@ vectors!(
     duplicates,
     extract_apply,
     field_level_overrides,
+    ignored,
     key,
     leaf,
     multiple_appliers,

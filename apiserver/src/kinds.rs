@@ -10,7 +10,8 @@ use crate::store::{KindId, Table};
 #[derive(Clone, Default)]
 pub struct Kinds {
     list: Arc<Vec<Arc<Kind>>>,
-    by_path: Arc<BTreeMap<(String, String, String), usize>>,
+    /// Their numbers by their plurals, of which hardly two are the same: every request asks for one.
+    by_plural: Arc<BTreeMap<String, Vec<usize>>>,
     /// In the order of `list`.
     store_ids: Arc<Vec<KindId>>,
 }
@@ -31,16 +32,21 @@ pub enum Error {
     },
 }
 
+fn is_at(kind: &Kind, group: &str, version: &str) -> bool {
+    kind.group == group && kind.version == version
+}
+
 impl Kinds {
     /// Registers kinds; fails if two have one address or a view has nothing behind it.
     pub fn new(kinds: Vec<Kind>) -> Result<Self, Error> {
         let list: Vec<Arc<Kind>> = kinds.into_iter().map(Arc::new).collect();
-        let mut by_path = BTreeMap::new();
+        let mut by_plural: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (index, kind) in list.iter().enumerate() {
-            let address = (kind.group.clone(), kind.version.clone(), kind.plural.clone());
-            if by_path.insert(address, index).is_some() {
+            let same = by_plural.entry(kind.plural.clone()).or_default();
+            if same.iter().any(|other| is_at(&list[*other], &kind.group, &kind.version)) {
                 return Err(Error::Twice(format!("{} {}", kind.api_version(), kind.plural)));
             }
+            same.push(index);
         }
         let mut store_ids = Vec::with_capacity(list.len());
         for kind in &list {
@@ -55,7 +61,7 @@ impl Kinds {
                 stored: format!("{plural}.{group}"),
             })?));
         }
-        Ok(Self { list: Arc::new(list), by_path: Arc::new(by_path), store_ids: Arc::new(store_ids) })
+        Ok(Self { list: Arc::new(list), by_plural: Arc::new(by_plural), store_ids: Arc::new(store_ids) })
     }
 
     /// Every kind, in the order of registration.
@@ -65,8 +71,8 @@ impl Kinds {
 
     /// The number and description of the kind at an address.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<(usize, &Arc<Kind>)> {
-        let index = *self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))?;
-        Some((index, &self.list[index]))
+        let mut same = self.by_plural.get(plural)?.iter().map(|index| (*index, &self.list[*index]));
+        same.find(|(_, kind)| is_at(kind, group, version))
     }
 
     /// The kind of a number.

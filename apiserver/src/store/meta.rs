@@ -181,11 +181,11 @@ impl<'de> Visitor<'de> for &Wanted {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut kept = Map::new();
-        while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            match self.0.get(&*name) {
-                Some(wanted) => {
+        while let Some(member) = map.next_key_seed(Member(self))? {
+            match member {
+                Some((name, wanted)) => {
                     let value = map.next_value_seed(wanted)?;
-                    kept.insert(name.into_owned(), value);
+                    kept.insert(name.clone(), value);
                 }
                 None => {
                     map.next_value::<IgnoredAny>()?;
@@ -217,6 +217,29 @@ impl<'de> Visitor<'de> for &Wanted {
     }
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
+    }
+}
+
+/// The name of a member: which of the wanted ones it is. None is copied that is not.
+struct Member<'w>(&'w Wanted);
+
+impl<'de, 'w> DeserializeSeed<'de> for Member<'w> {
+    type Value = Option<(&'w String, &'w Wanted)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'w> Visitor<'_> for Member<'w> {
+    type Value = Option<(&'w String, &'w Wanted)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a member")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
+        Ok(self.0.0.get_key_value(name))
     }
 }
 

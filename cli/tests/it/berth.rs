@@ -55,6 +55,8 @@ pub(crate) struct Server {
     pub(crate) data: PathBuf,
     pub(crate) port: u16,
     child: Child,
+    /// How much those before it had logged.
+    log_from: usize,
 }
 
 impl Server {
@@ -85,6 +87,7 @@ impl Server {
     pub(crate) fn spawn_as(data: &Path, port: u16, environment: &[(&str, &str)], options: &[&str]) -> Self {
         std::fs::create_dir_all(data).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("log")).unwrap();
+        let log_from = usize::try_from(log.metadata().unwrap().len()).unwrap();
         let child = program()
             .envs(environment.iter().copied())
             .args(["server", "--listen", &format!("127.0.0.1:{port}"), "--data"])
@@ -95,7 +98,7 @@ impl Server {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { data: data.to_owned(), port, child }
+        Self { data: data.to_owned(), port, child, log_from }
     }
 
     pub(crate) fn kubeconfig(&self) -> PathBuf {
@@ -104,6 +107,11 @@ impl Server {
 
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.data.join("log")).unwrap()
+    }
+
+    /// Why it ended, as it has told people. Its tasks may have logged something after that.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        self.log()[self.log_from..].lines().find(|line| line.starts_with("berth: ")).map(str::to_owned)
     }
 
     /// Runs a command as the server's administrator.

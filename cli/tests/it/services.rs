@@ -55,7 +55,8 @@ async fn applications_are_services_that_can_only_be_read() {
     });
     assert_eq!(service["spec"], expected);
     let application = get("/apis/berth.dev/v1alpha1/namespaces/default/applications/web", "application/json").await;
-    assert_eq!(service["metadata"]["uid"], application["metadata"]["uid"]);
+    assert_eq!(service["metadata"]["ownerReferences"][0]["uid"], application["metadata"]["uid"]);
+    assert_ne!(service["metadata"]["uid"], application["metadata"]["uid"]);
     let (status, answer) = ask(&client, "GET", &format!("{SERVICES}/none"), "*/*", &Value::Null).await;
     assert_eq!((status, &answer["message"]), (404, &json!("services \"none\" not found")));
 

@@ -2,6 +2,7 @@
 
 use crds::APPLICATION_LABEL;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{metadata, or_none};
 
@@ -9,11 +10,26 @@ use super::{metadata, or_none};
 /// was applied by itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The Service that an Application is: same name, uid, labels and resource version. It is a headless one, since there is
-/// no address in front of the Pods on the project's network; its selector finds them. A port is in it if the Application
-/// names one; one that the runtime or the image decides is known to the Release only.
+/// Between the uid of an Application and that of its Service: any number that leaves a UUID's version as it is.
+const UID_MASK: u128 = 0x5e;
+
+/// The Service of an Application: same name, labels and resource version, and owned by it, so that tools which know what
+/// they have applied by its labels do not take the Service for left over. It is a headless one, since there is no address
+/// in front of the Pods on the project's network; its selector finds them. A port is in it if the Application names one;
+/// one that the runtime or the image decides is known to the Release only.
 pub fn from_application(mut application: Value) -> Value {
     let mut metadata = metadata(application["metadata"].take());
+    metadata["ownerReferences"] = json!([{
+        "apiVersion": application["apiVersion"],
+        "kind": application["kind"],
+        "name": metadata["name"],
+        "uid": metadata["uid"],
+        "controller": true,
+    }]);
+    if let Some(uid) = metadata["uid"].as_str().and_then(|uid| Uuid::parse_str(uid).ok()) {
+        // Nothing owns itself.
+        metadata["uid"] = json!(Uuid::from_u128(uid.as_u128() ^ UID_MASK));
+    }
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
     }

@@ -167,11 +167,13 @@ fn a_worker_is_a_node() {
     assert_eq!(node::status_cell(&new), "NotReady");
 }
 
+const APPLICATION: &str = "0197f3f8-29d2-7c35-9f6c-9a3a1b7d3c00";
+
 fn application(spec: &Value) -> Value {
     json!({
         "apiVersion": "berth.dev/v1alpha1", "kind": "Application",
         "metadata": {
-            "name": "web", "namespace": "acme", "uid": "a1", "resourceVersion": "9", "labels": {"tier": "front"},
+            "name": "web", "namespace": "acme", "uid": APPLICATION, "resourceVersion": "9", "labels": {"tier": "front"},
             "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "note": "x"},
             "managedFields": [{"manager": "x"}],
         },
@@ -185,9 +187,12 @@ fn an_application_is_a_headless_service_of_its_pods() {
     let shown = service::from_application(application(&json!({"plan": "small", "start": {"port": 8080}})));
     let (metadata, spec) = (&shown["metadata"], &shown["spec"]);
     assert_eq!((&shown["apiVersion"], &shown["kind"]), (&json!("v1"), &json!("Service")));
-    assert_eq!([&metadata["name"], &metadata["namespace"], &metadata["uid"]], ["web", "acme", "a1"]);
+    assert_eq!([&metadata["name"], &metadata["namespace"]], ["web", "acme"]);
     assert_eq!((&metadata["resourceVersion"], &metadata["labels"]), (&json!("9"), &json!({"tier": "front"})));
     assert_eq!(metadata["annotations"], json!({"note": "x"}), "the Service was not applied");
+    assert_eq!(metadata["uid"], "0197f3f8-29d2-7c35-9f6c-9a3a1b7d3c5e", "nothing owns itself");
+    let owner = json!([{"apiVersion": "berth.dev/v1alpha1", "kind": "Application", "name": "web", "uid": APPLICATION, "controller": true}]);
+    assert_eq!(metadata["ownerReferences"], owner);
     assert!(metadata.get("managedFields").is_none());
     assert_eq!((&spec["type"], &spec["clusterIP"]), (&json!("ClusterIP"), &json!("None")));
     assert_eq!((&spec["ports"][0]["port"], &spec["ports"][0]["targetPort"]), (&json!(8080), &json!(8080)));

@@ -115,7 +115,8 @@ fn made(observed: &Observed, task: &InstanceTask, container: &Container, seen: &
                         Some(format!("nothing listens on port {port}: set spec.start.port or listen on $PORT"));
                 } else {
                     seen.reason = Some("Unhealthy".to_owned());
-                    seen.message = health.message;
+                    // The first question may still be open when the time is over.
+                    seen.message = health.message.or_else(|| Some(format!("port {port} does not answer")));
                 }
             }
         }
@@ -163,4 +164,36 @@ pub(crate) fn routes(desired: &Desired, observed: &Observed) -> Vec<RouteObserva
         })
         .chain(left)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::laws::task;
+
+    #[test]
+    fn an_instance_that_never_answered_says_which_port_was_asked() {
+        let task = task(1, 1, 1, RunState::Run);
+        let mut observed = Observed::default();
+        let grace = SignedDuration::from_millis(i64::try_from(task.health.grace_milliseconds).unwrap());
+        let container = Container {
+            id: "c".to_owned(),
+            name: "web".to_owned(),
+            labels: [(labels::UID, &*task.uid), (labels::PORT, "9")]
+                .map(|(label, value)| (label.to_owned(), value.to_owned()))
+                .into(),
+            state: ContainerState::Running,
+            started_at: Some(observed.now),
+            finished_at: None,
+            exit_code: None,
+            out_of_memory: false,
+            image: task.image.clone(),
+            address: None,
+        };
+        observed.now = after(observed.now, grace);
+        observed.containers.insert(container.id.clone(), container);
+        let seen = instance(&Desired::default(), &observed, &task);
+        assert_eq!((seen.phase, seen.reason.as_deref()), (InstancePhase::Failed, Some("Unhealthy")));
+        assert_eq!(seen.message.as_deref(), Some("port 9 does not answer"));
+    }
 }

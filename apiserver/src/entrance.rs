@@ -47,10 +47,9 @@ pub(crate) fn from_network(state: &Arc<State>, routes: Router) -> Router {
 /// For a part of this process, and for users whom it lets ask, as long as what let them in has not ended.
 pub(crate) fn from_inside(state: &Arc<State>, identity: Identity, routes: Router) -> Router {
     let state = Arc::clone(state);
-    routes.layer(from_fn(move |mut request: Request, next: Next| {
-        let state = Arc::clone(&state);
-        request.extensions_mut().insert(identity.clone());
-        async move { outer(&state, request, async |request| admit_from_inside(&state, request, next).await).await }
+    routes.layer(from_fn(move |request, next: Next| {
+        let (state, identity) = (Arc::clone(&state), identity.clone());
+        async move { outer(&state, request, async |request| admit_from_inside(&state, identity, request, next).await).await }
     }))
 }
 
@@ -124,13 +123,13 @@ async fn admit(state: &Arc<State>, mut request: Request, next: Next) -> Result<R
     })
 }
 
-async fn admit_from_inside(state: &State, request: Request, next: Next) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    let identity = parts.extensions.get::<Identity>().ok_or_else(Error::unauthorized)?;
-    if state.accounts.as_ref().is_some_and(|accounts| !accounts.goes_on(identity)) {
+async fn admit_from_inside(state: &State, identity: Identity, request: Request, next: Next) -> Result<Response, Error> {
+    let (mut parts, body) = request.into_parts();
+    if state.accounts.as_ref().is_some_and(|accounts| !accounts.goes_on(&identity)) {
         return Err(Error::unauthorized());
     }
     let _held = state.guard.enter_from_inside().await;
-    authorise_path(state, identity, &parts).await?;
+    authorise_path(state, &identity, &parts).await?;
+    parts.extensions.insert(identity);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }

@@ -164,17 +164,6 @@ pub(crate) async fn authorise_target(
     Err(Error::forbidden(&target.kind.group, &target.kind.plural, target.name(), &attributes.refusal(identity)))
 }
 
-/// For paths that are no resources: 401 without an identity, 403 without the right.
-pub(crate) async fn authorise_path(state: &State, parts: &Parts, verb: &str) -> Result<(), Error> {
-    let identity = parts.extensions.get::<Identity>().ok_or_else(Error::unauthorized)?;
-    let path = parts.uri.path().to_owned();
-    let attributes = Attributes { verb: verb.into(), path: path.clone(), ..Attributes::default() };
-    if allows(&*state.authorizer, identity, &attributes).await {
-        return Ok(());
-    }
-    Err(Error::forbidden_path(&identity.user, verb, &path))
-}
-
 async fn act(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Result<Response, Error> {
     let fresh = freshness::ensure(state, &call, verb).await;
     let mut response = perform(state, call, verb, body).await?;

@@ -6,9 +6,9 @@
 
 mod authenticate;
 mod certificate;
-mod guard;
 mod identity;
 mod impersonate;
+mod paths;
 pub mod rbac;
 mod rule;
 mod websocket;
@@ -17,10 +17,10 @@ pub use authenticate::{Authenticator, require};
 pub(crate) use authenticate::{StoredTokens, authenticate, bearer};
 pub(crate) use certificate::Certificates;
 pub use certificate::ClientCertificate;
-pub(crate) use guard::authorise_path;
 pub use identity::{
     ADMINS, ANONYMOUS, AUTHENTICATED, Identity, Impersonator, Origin, SERVICE_ACCOUNT_PREFIX, Scope, UNAUTHENTICATED,
 };
+pub(crate) use paths::authorise_path;
 pub use rule::Rule;
 pub(crate) use websocket::unpack;
 

@@ -223,8 +223,8 @@ pub struct Discovery {
 
 impl Discovery {
     /// The documents of `kinds`.
-    pub fn new(kinds: &[Kind]) -> Self {
-        Self { resources: kinds.iter().map(Resource::of).collect() }
+    pub fn new<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Self {
+        Self { resources: kinds.into_iter().map(Resource::of).collect() }
     }
 
     /// Adds a row that is no kind.

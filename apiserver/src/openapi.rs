@@ -10,20 +10,25 @@ mod paths;
 mod v2;
 
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::kind::Kind;
 
-/// The OpenAPI v3 documents of a set of kinds, ready to send.
-#[derive(Clone, Debug)]
+/// The OpenAPI documents of a set of kinds. They are made when somebody asks, since a server is to start in milliseconds,
+/// and then kept.
 pub struct OpenApi {
+    kinds: Vec<Arc<Kind>>,
+    v3: OnceLock<V3>,
+    v2: OnceLock<V2>,
+}
+
+/// The documents of version 3.
+struct V3 {
     index: Bytes,
     documents: BTreeMap<String, Document>,
-    /// Made when somebody asks: few clients do, and a server is to start in milliseconds.
-    v2: OnceLock<V2>,
 }
 
 /// The document of version 2 in both its forms.
@@ -45,8 +50,40 @@ pub struct Document {
 }
 
 impl OpenApi {
-    /// Builds all documents.
-    pub fn new(kinds: &[Kind]) -> Self {
+    /// The documents of these kinds.
+    pub fn new(kinds: Vec<Arc<Kind>>) -> Self {
+        Self { kinds, v3: OnceLock::new(), v2: OnceLock::new() }
+    }
+
+    fn v3(&self) -> &V3 {
+        self.v3.get_or_init(|| V3::new(&self.kinds))
+    }
+
+    /// The bodies of `/openapi/v2`.
+    pub fn v2(&self) -> &V2 {
+        self.v2.get_or_init(|| {
+            let documents = self.v3().documents.values().filter_map(|one| serde_json::from_slice(&one.body).ok());
+            let document = v2::document(&documents.collect::<Vec<Value>>());
+            V2 {
+                json: Document::new(document.to_string().into()),
+                protobuf: Document::new(gnostic::document(&document).into()),
+            }
+        })
+    }
+
+    /// The body of `/openapi/v3`.
+    pub fn index(&self) -> &Bytes {
+        &self.v3().index
+    }
+
+    /// The document at `/openapi/v3/{path}`, for example `apis/berth.dev/v1alpha1` or `api/v1`.
+    pub fn document(&self, path: &str) -> Option<&Document> {
+        self.v3().documents.get(path)
+    }
+}
+
+impl V3 {
+    fn new(kinds: &[Arc<Kind>]) -> Self {
         let mut groups: BTreeMap<String, Vec<&Kind>> = BTreeMap::new();
         for kind in kinds {
             let path = if kind.group.is_empty() {
@@ -64,29 +101,7 @@ impl OpenApi {
             (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={}", document.hash)}))
         };
         let index = json!({"paths": documents.iter().map(entry).collect::<Map<_, _>>()});
-        Self { index: Bytes::from(index.to_string()), documents, v2: OnceLock::new() }
-    }
-
-    /// The bodies of `/openapi/v2`.
-    pub fn v2(&self) -> &V2 {
-        self.v2.get_or_init(|| {
-            let documents = self.documents.values().filter_map(|one| serde_json::from_slice(&one.body).ok());
-            let document = v2::document(&documents.collect::<Vec<Value>>());
-            V2 {
-                json: Document::new(document.to_string().into()),
-                protobuf: Document::new(gnostic::document(&document).into()),
-            }
-        })
-    }
-
-    /// The body of `/openapi/v3`.
-    pub fn index(&self) -> &Bytes {
-        &self.index
-    }
-
-    /// The document at `/openapi/v3/{path}`, for example `apis/berth.dev/v1alpha1` or `api/v1`.
-    pub fn document(&self, path: &str) -> Option<&Document> {
-        self.documents.get(path)
+        Self { index: Bytes::from(index.to_string()), documents }
     }
 }
 

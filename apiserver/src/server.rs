@@ -193,7 +193,7 @@ impl Builder {
         self
     }
 
-    /// Compiles the schemas and documents.
+    /// Compiles the schemas.
     pub fn build(self) -> Result<Server, Error> {
         let mut schemas = Vec::new();
         for kind in self.kinds.all() {
@@ -202,8 +202,7 @@ impl Builder {
             schemas.push(schema);
         }
         let types = self.kinds.all().iter().map(|kind| Type::of_objects(&kind.schema)).collect();
-        let described: Vec<crate::kind::Kind> = self.kinds.all().iter().map(|kind| (**kind).clone()).collect();
-        let mut discovery = Discovery::new(&described);
+        let mut discovery = Discovery::new(self.kinds.all().iter().map(Arc::as_ref));
         for row in reviews::rows() {
             discovery.push(row);
         }
@@ -240,7 +239,7 @@ impl Builder {
                 schemas,
                 types,
                 discovery,
-                openapi: OpenApi::new(&described),
+                openapi: OpenApi::new(self.kinds.all().to_vec()),
                 store: self.store,
                 kinds: self.kinds,
                 clock: self.clock,

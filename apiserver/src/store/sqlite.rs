@@ -74,8 +74,8 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .statement_cache_capacity(STATEMENTS_MAX)
-            // 16 MB of pages: the indexes of 100,000 objects; bodies are read from memory anyway.
-            .pragma("cache_size", "-16384")
+            // 8 MB of pages: the index of the names of 100,000 objects; bodies are read from memory anyway.
+            .pragma("cache_size", "-8192")
             // What a statement may have to undo is a few pages: not worth a file made and removed for each.
             .pragma("temp_store", "memory")
             // The log is moved by the checkpointer instead.
@@ -84,7 +84,7 @@ impl Sqlite {
             .thread_name(|_| "store-sqlite".to_owned())
             .disable_statement_logging();
         let mut writer = connect(&options).await?;
-        migrator().run(&mut writer).await.map_err(BackendError::Migrate)?;
+        migrate(&mut writer).await?;
         let checkpointer = Some(Checkpointer::start(&path, options.clone()));
         let statements = Statements::default();
         Ok(Self { writer: Some(writer), options, path, statements, checkpointer, unclean: false, _lock: lock })
@@ -148,6 +148,13 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "accounts", include_str!("../../../migrations/sqlite/0006_accounts.sql")),
     (7, "audit ids", include_str!("../../../migrations/sqlite/0007_audit_ids.sql")),
 ];
+
+/// Runs what has not run yet, all of it or nothing: a new file is one transaction instead of one for each.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), BackendError> {
+    let mut transaction = connection.begin().await.map_err(failed("cannot begin to migrate"))?;
+    migrator().run(&mut *transaction).await.map_err(BackendError::Migrate)?;
+    transaction.commit().await.map_err(failed("cannot commit the migrations"))
+}
 
 fn migrator() -> Migrator {
     migrator_to(i64::MAX)

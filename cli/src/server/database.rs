@@ -43,18 +43,13 @@ impl Database {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Opens the store, with the master keys from there.
-    pub(crate) async fn store(
-        &self,
-        tables: Vec<Table>,
-        settings: Settings,
-        source: Source,
-    ) -> anyhow::Result<(Store, Keys)> {
+    /// Opens it and brings its tables to this version's form.
+    pub(crate) async fn open(&self) -> anyhow::Result<Opened> {
         match self {
-            Self::Sqlite { file, .. } => open(Sqlite::open(file).await?, tables, settings, source).await,
+            Self::Sqlite { file, .. } => Ok(Opened::Sqlite(Sqlite::open(file).await?)),
             Self::Postgres(url) => {
                 let backend = Postgres::connect(url).await.context("the database cannot be used")?;
-                open(backend, tables, settings, source).await
+                Ok(Opened::Postgres(backend))
             }
         }
     }
@@ -69,7 +64,28 @@ impl Database {
     }
 }
 
-async fn open<B: Backend>(
+/// A database of which nothing was read yet.
+pub(crate) enum Opened {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
+
+impl Opened {
+    /// Reads the store, with the master keys from there.
+    pub(crate) async fn store(
+        self,
+        tables: Vec<Table>,
+        settings: Settings,
+        source: Source,
+    ) -> anyhow::Result<(Store, Keys)> {
+        match self {
+            Self::Sqlite(backend) => read(backend, tables, settings, source).await,
+            Self::Postgres(backend) => read(backend, tables, settings, source).await,
+        }
+    }
+}
+
+async fn read<B: Backend>(
     mut backend: B,
     tables: Vec<Table>,
     settings: Settings,

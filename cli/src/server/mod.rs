@@ -27,15 +27,16 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use apiserver::clock::Clock;
-use apiserver::store::Settings;
-use apiserver::{Identity, Server, file, pki};
+use apiserver::store::{Settings, Store};
+use apiserver::{Identity, Kinds, Server, file, pki};
+use controller::series::Series;
 use kube::Client;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::database::Database;
 use self::election::Candidate;
-use self::keys::Source;
+use self::keys::{Keys, Source};
 use self::office::Office;
 use self::term::Work;
 use crate::args;
@@ -74,11 +75,10 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let clock = Clock::system();
     let registry = prometheus::Registry::new();
 
-    let kinds = kinds::registered()?;
     let database = Database::parse(database_url.as_deref(), &data)?;
     let settings = Settings { clock: clock.clone(), registry: registry.clone(), ..Settings::default() };
-    let (store, keys) = database.store(kinds.tables(), settings, Source::choose(&master_key, &data)).await?;
-    let series = database.series().await?;
+    let Kept { kinds, store, keys, series } =
+        Box::pin(open(&database, settings, Source::choose(&master_key, &data))).await?;
     if database.is_shared() {
         authority::share(&store, &kinds, &data.join("pki"), &clock).await?;
     }
@@ -150,6 +150,25 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     store.close().await.context("cannot close the store")?;
     tracing::info!("stopped");
     served.context("the listener failed")
+}
+
+/// What a server keeps, and the kinds of it.
+struct Kept {
+    kinds: Kinds,
+    store: Store,
+    keys: Keys,
+    series: Series,
+}
+
+/// Opens all that is kept, side by side where one does not need the other.
+async fn open(database: &Database, settings: Settings, source: Source) -> anyhow::Result<Kept> {
+    // The kinds' schemas take as long as the database's tables.
+    let kinds = tokio::task::spawn_blocking(kinds::registered);
+    let (opened, kinds) = tokio::join!(database.open(), kinds);
+    let (opened, kinds) = (opened?, kinds.context("the kinds cannot be made")??);
+    let store = opened.store(kinds.tables(), settings, source);
+    let ((store, keys), series) = tokio::try_join!(store, database.series())?;
+    Ok(Kept { kinds, store, keys, series })
 }
 
 /// Makes a folder that nobody else can look into: the store holds Secrets.

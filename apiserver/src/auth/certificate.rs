@@ -36,6 +36,11 @@ impl ClientCertificate {
             not_after: time(certificate.validity().not_after)?,
         })
     }
+
+    /// Whether it counts at that time: a connection may outlive its certificate.
+    pub fn is_valid_at(&self, now: Timestamp) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
 }
 
 /// Believes the certificates of connections.
@@ -44,8 +49,7 @@ pub(crate) struct Certificates(pub(crate) Clock);
 impl Authenticator for Certificates {
     fn authenticate<'a>(&'a self, parts: &'a Parts) -> BoxFuture<'a, Option<Identity>> {
         let now = self.0.now();
-        let valid = |shown: &&ClientCertificate| shown.not_before <= now && now <= shown.not_after;
-        let shown = parts.extensions.get::<ClientCertificate>().filter(valid);
+        let shown = parts.extensions.get::<ClientCertificate>().filter(|shown| shown.is_valid_at(now));
         let identity = shown.map(|shown| shown.identity.clone());
         Box::pin(async move { identity })
     }

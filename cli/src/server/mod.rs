@@ -93,7 +93,7 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let ready = parts::Readiness::new(database.is_shared());
     let (current, following) = (store.clone(), store.clone());
     let (leader, led) = watch::channel(None);
-    let office = Office::new(led, &pki.ca_pem)?;
+    let office = Office::new(led, data.join("pki"), &pki.ca_pem, clock.clone())?;
     let provider = accounts::provider(&oidc, &clock)?;
     let mut builder = Server::builder(store.clone(), kinds, clock.clone(), registry.clone());
     if let Some(provider) = provider {

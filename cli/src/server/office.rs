@@ -1,10 +1,14 @@
 //! What only the leader serves: the agents' gateway and everything that asks it. The other servers lead requests for it
 //! to the leader, so that agents and people may come to any of them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::Context;
+use apiserver::auth::{AUTHENTICATED, ClientCertificate};
+use apiserver::clock::Clock;
+use apiserver::{Identity, pki};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -14,8 +18,9 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -42,17 +47,26 @@ struct Inner {
     routes: RwLock<Option<Router>>,
     leader: watch::Receiver<Option<String>>,
     streams: Arc<ThroughTheGateway>,
-    tls: TlsConnector,
+    /// The authority by which the leader is recognised, and by which it recognises callers.
+    roots: Arc<RootCertStore>,
+    /// The authority's folder.
+    pki: PathBuf,
+    clock: Clock,
 }
 
 impl Office {
-    /// `leader` is where the leader is reached; `ca_pem` is the authority by which it is recognised.
-    pub(crate) fn new(leader: watch::Receiver<Option<String>>, ca_pem: &str) -> anyhow::Result<Self> {
-        let mut roots = rustls::RootCertStore::empty();
+    /// `leader` is where the leader is reached; `pki` is the folder of the authority that all servers share, `ca_pem` its
+    /// certificate.
+    pub(crate) fn new(
+        leader: watch::Receiver<Option<String>>,
+        pki: PathBuf,
+        ca_pem: &str,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the authority's certificate")?)?;
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, streams: Arc::default(), tls })))
+        let roots = Arc::new(roots);
+        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, streams: Arc::default(), roots, pki, clock })))
     }
 
     /// Serves these from now on, or nothing.
@@ -77,8 +91,29 @@ impl Office {
         self.0.routes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// TLS to the leader, as whom the caller's certificate names. That one stays with its connection: the authority makes
+    /// another one for the same name, whose key is nowhere but here.
+    fn tls(&self, shown: Option<&ClientCertificate>) -> anyhow::Result<TlsConnector> {
+        let builder = rustls::ClientConfig::builder().with_root_certificates(Arc::clone(&self.0.roots));
+        let config = match shown.filter(|shown| shown.is_valid_at(self.0.clock.now())) {
+            None => builder.with_no_client_auth(),
+            Some(ClientCertificate { identity, .. }) => {
+                let group = organisations(identity).next();
+                let issued = pki::client::issue(&self.0.pki, &identity.user, group, 1, &self.0.clock)?;
+                let chain = vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes())?];
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?)?
+            }
+        };
+        Ok(TlsConnector::from(Arc::new(config)))
+    }
+
     /// Asks the leader, and joins the two connections if it becomes one of another protocol.
     async fn lead(&self, mut request: Request) -> anyhow::Result<Response> {
+        let shown = request.extensions().get::<ClientCertificate>();
+        if shown.is_some_and(|shown| organisations(&shown.identity).count() > 1) {
+            return Ok(refuse_several_organisations());
+        }
+        let tls = self.tls(shown)?;
         let leader = self.0.leader.borrow().clone().context("no server leads at the moment")?;
         let leader: Uri = leader.parse().context("the leader's address")?;
         let host = leader.host().context("the leader's address has no host")?;
@@ -86,8 +121,8 @@ impl Office {
         let port = leader.port_u16().unwrap_or(443);
         let connecting = async {
             let stream = TcpStream::connect((host.as_str(), port)).await?;
-            let tls = self.0.tls.connect(ServerName::try_from(host.clone())?, stream).await?;
-            anyhow::Ok(http1::handshake(TokioIo::new(tls)).await?)
+            let stream = tls.connect(ServerName::try_from(host.clone())?, stream).await?;
+            anyhow::Ok(http1::handshake(TokioIo::new(stream)).await?)
         };
         let (mut sender, connection) =
             timeout(CONNECT_MAX, connecting).await.context("the leader does not answer")??;
@@ -142,6 +177,18 @@ async fn direct(State(office): State<Office>, request: Request, next: Next) -> R
     }
 }
 
+/// The groups that a certificate itself says.
+fn organisations(identity: &Identity) -> impl Iterator<Item = &str> {
+    identity.groups.iter().map(String::as_str).filter(|group| *group != AUTHENTICATED)
+}
+
+/// The library makes certificates of one organisation only, and half of somebody's groups would be somebody else.
+fn refuse_several_organisations() -> Response {
+    let message = "a certificate with several organisations cannot be passed on to the server that leads: use a token, or ask \
+        that server (the Lease berth-leader in berth-system says which)";
+    apiserver::error::Error::bad_request(message).into_response()
+}
+
 /// Whether a path is one that only a node can answer, through the gateway.
 fn asks_a_node(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -167,9 +214,10 @@ mod tests {
 
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let folder = tempfile::tempdir().unwrap();
-        let pki = apiserver::pki::load_or_create(folder.path(), &[], &apiserver::clock::Clock::system()).unwrap();
+        let clock = Clock::system();
+        let pki = pki::load_or_create(folder.path(), &[], &clock).unwrap();
         let (leader, led) = watch::channel(None);
-        let office = Office::new(led, &pki.ca_pem).unwrap();
+        let office = Office::new(led, folder.path().to_owned(), &pki.ca_pem, clock).unwrap();
         let own =
             Router::new().route("/api/{*path}", any(|Path(path): Path<String>| async move { format!("own {path}") }));
         let routes = office.before(own);

@@ -519,6 +519,7 @@ fn when_the_leader_goes_another_one_leads_and_all_lead_to_it() {
             (server.berth(&["node", "token"], "").code == Some(0)).then_some(())
         });
     }
+    who_shows_a_certificate_is_led_on_too(servers[follower].as_ref().unwrap());
     servers[leader].as_mut().unwrap().signal("-TERM");
     assert_eq!(
         servers[leader].as_mut().unwrap().ended().code(),
@@ -532,6 +533,26 @@ fn when_the_leader_goes_another_one_leads_and_all_lead_to_it() {
     servers[leader] = None;
     let left = servers[follower].as_ref().unwrap();
     wait_for("and serves the gateway", || (left.berth(&["node", "token"], "").code == Some(0)).then_some(()));
+}
+
+/// Whoever asks a server that does not lead for something of the leader's is the same person there.
+fn who_shows_a_certificate_is_led_on_too(follower: &Server) {
+    let file = follower.data.join("ann.kubeconfig");
+    let (data, file) = (follower.data.to_str().unwrap(), file.to_str().unwrap());
+    let made = ["user", "certificate", "ann", "--group", "operators", "--data", data, "--out", file];
+    assert_eq!(follower.berth(&made, "").code, Some(0));
+    let token = || {
+        let mut command = program();
+        command.env("KUBECONFIG", file).args(["node", "token"]);
+        run(command, "")
+    };
+    let refused = token();
+    assert!(refused.code != Some(0) && refused.stderr.contains("\"ann\""), "{}", refused.stderr);
+    let binding = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: operators}\n\
+        roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}\n\
+        subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: operators}]\n";
+    assert_eq!(follower.berth(&["apply", "-f", "-"], binding).code, Some(0));
+    wait_for("her group's right counts at the leader", || (token().code == Some(0)).then_some(()));
 }
 
 #[test]

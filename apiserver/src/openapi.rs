@@ -16,11 +16,12 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::kind::Kind;
+use crate::kinds::Kinds;
 
 /// The OpenAPI documents of a set of kinds. They are made when somebody asks, since a server is to start in milliseconds,
 /// and then kept.
 pub struct OpenApi {
-    kinds: Vec<Arc<Kind>>,
+    kinds: Kinds,
     v3: OnceLock<V3>,
     v2: OnceLock<V2>,
 }
@@ -51,12 +52,12 @@ pub struct Document {
 
 impl OpenApi {
     /// The documents of these kinds.
-    pub fn new(kinds: Vec<Arc<Kind>>) -> Self {
+    pub fn new(kinds: Kinds) -> Self {
         Self { kinds, v3: OnceLock::new(), v2: OnceLock::new() }
     }
 
     fn v3(&self) -> &V3 {
-        self.v3.get_or_init(|| V3::new(&self.kinds))
+        self.v3.get_or_init(|| V3::new(self.kinds.all()))
     }
 
     /// The bodies of `/openapi/v2`.

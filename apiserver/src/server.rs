@@ -239,7 +239,7 @@ impl Builder {
                 schemas,
                 types,
                 discovery,
-                openapi: OpenApi::new(self.kinds.all().to_vec()),
+                openapi: OpenApi::new(self.kinds.clone()),
                 store: self.store,
                 kinds: self.kinds,
                 clock: self.clock,

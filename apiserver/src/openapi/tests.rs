@@ -16,7 +16,7 @@ fn documents() -> Vec<(String, Value)> {
         label_selector_path: None,
     });
     kinds.push(custom);
-    let openapi = OpenApi::new(kinds.into_iter().map(Arc::new).collect());
+    let openapi = OpenApi::new(Kinds::new(kinds).unwrap());
     let index: Value = serde_json::from_slice(openapi.index()).unwrap();
     let paths = index["paths"].as_object().unwrap();
     let read = |(path, entry): (&String, &Value)| {
@@ -125,8 +125,8 @@ fn the_paths_of_a_kind() {
 
 #[test]
 fn documents_are_the_same_every_time() {
-    let hash =
-        || OpenApi::new(core_kinds::all().into_iter().map(Arc::new).collect()).document("api/v1").unwrap().hash.clone();
+    let kinds = || Kinds::new(core_kinds::all()).unwrap();
+    let hash = || OpenApi::new(kinds()).document("api/v1").unwrap().hash.clone();
     assert_eq!(hash(), hash());
 }
 

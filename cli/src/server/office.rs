@@ -47,6 +47,8 @@ struct Inner {
     routes: RwLock<Option<Router>>,
     leader: watch::Receiver<Option<String>>,
     streams: Arc<ThroughTheGateway>,
+    /// For callers without a certificate: with one for all, later connections are resumed.
+    tls: TlsConnector,
     /// The authority by which the leader is recognised, and by which it recognises callers.
     roots: Arc<RootCertStore>,
     /// The authority's folder.
@@ -66,7 +68,9 @@ impl Office {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca_pem.as_bytes()).context("the authority's certificate")?)?;
         let roots = Arc::new(roots);
-        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, streams: Arc::default(), roots, pki, clock })))
+        let config = rustls::ClientConfig::builder().with_root_certificates(Arc::clone(&roots)).with_no_client_auth();
+        let tls = TlsConnector::from(Arc::new(config));
+        Ok(Self(Arc::new(Inner { routes: RwLock::default(), leader, streams: Arc::default(), tls, roots, pki, clock })))
     }
 
     /// Serves these from now on, or nothing.
@@ -94,16 +98,16 @@ impl Office {
     /// TLS to the leader, as whom the caller's certificate names. That one stays with its connection: the authority makes
     /// another one for the same name, whose key is nowhere but here.
     fn tls(&self, shown: Option<&ClientCertificate>) -> anyhow::Result<TlsConnector> {
-        let builder = rustls::ClientConfig::builder().with_root_certificates(Arc::clone(&self.0.roots));
-        let config = match shown.filter(|shown| shown.is_valid_at(self.0.clock.now())) {
-            None => builder.with_no_client_auth(),
-            Some(ClientCertificate { identity, .. }) => {
-                let group = organisations(identity).next();
-                let issued = pki::client::issue(&self.0.pki, &identity.user, group, 1, &self.0.clock)?;
-                let chain = vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes())?];
-                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?)?
-            }
+        let Some(ClientCertificate { identity, .. }) = shown.filter(|shown| shown.is_valid_at(self.0.clock.now()))
+        else {
+            return Ok(self.0.tls.clone());
         };
+        let issued = pki::client::issue(&self.0.pki, &identity.user, organisations(identity).next(), 1, &self.0.clock)?;
+        let chain = vec![CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes())?];
+        let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes())?;
+        let config = rustls::ClientConfig::builder()
+            .with_root_certificates(Arc::clone(&self.0.roots))
+            .with_client_auth_cert(chain, key)?;
         Ok(TlsConnector::from(Arc::new(config)))
     }
 

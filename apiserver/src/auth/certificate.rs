@@ -54,3 +54,29 @@ impl Authenticator for Certificates {
         Box::pin(async move { identity })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_certificate_counts_for_its_time_however_long_its_connection_lives() {
+        let clock = Clock::settable("2026-01-31T11:59:59Z".parse().unwrap());
+        let certificates = Certificates(clock.clone());
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        assert_eq!(certificates.authenticate(&parts).await, None, "none was shown");
+        let identity = Identity::new("ann", ["acme-dev".to_owned()]);
+        let (not_before, not_after) =
+            ("2026-01-31T12:00:00Z".parse().unwrap(), "2026-01-31T13:00:00Z".parse().unwrap());
+        parts.extensions.insert(ClientCertificate { identity: identity.clone(), not_before, not_after });
+        assert_eq!(certificates.authenticate(&parts).await, None, "not yet");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(certificates.authenticate(&parts).await.as_ref(), Some(&identity));
+        clock.advance(Duration::from_hours(1));
+        assert_eq!(certificates.authenticate(&parts).await, Some(identity), "to its last second");
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(certificates.authenticate(&parts).await, None, "no more");
+    }
+}

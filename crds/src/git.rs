@@ -126,6 +126,13 @@ pub fn redacted(url: &str) -> String {
     }
 }
 
+/// What Git says, in lower case and without the addresses that it quotes: `401` or `certificate` in the name of a
+/// repository, or as part of a port, is no answer of its server.
+pub fn words(said: &str) -> String {
+    let own = |word: &&str| !word.starts_with('\'') && !word.contains("://");
+    said.split_whitespace().filter(own).collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
 /// Git's own rules for branch names (`git check-ref-format`), less what a shell or an option parser could take wrongly.
 pub fn is_branch(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._/+@-".contains(&byte);
@@ -199,6 +206,13 @@ mod tests {
             assert!(check_url(bad).is_err(), "{bad:?}");
         }
         assert_eq!(redacted("https://user:hunter2@host/a"), "https://…@host/a");
+    }
+
+    #[test]
+    fn what_git_says_is_not_what_it_quotes() {
+        let said = "fatal: repository 'http://127.0.0.1:40130/not-found.git/' not found\nTry http://x/403";
+        assert_eq!(words(said), "fatal: repository not found try");
+        assert_eq!(words("fatal: couldn't find remote ref Main"), "fatal: couldn't find remote ref main");
     }
 
     #[test]

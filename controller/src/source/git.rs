@@ -198,9 +198,9 @@ async fn private(path: &std::path::Path, text: String) -> std::io::Result<()> {
 
 /// Git's complaint in the words of somebody who filled in a form.
 fn explained(complaint: &str, url: &str) -> String {
-    let lower = complaint.to_ascii_lowercase();
-    let any = |needles: &[&str]| needles.iter().any(|needle| lower.contains(needle));
-    if any(&["could not read username", "authentication failed", "403", "401"]) {
+    let words = crds::git::words(complaint);
+    let any = |needles: &[&str]| needles.iter().any(|needle| words.contains(needle));
+    if any(&["could not read username", "authentication failed", "error: 403", "error: 401"]) {
         return "the repository is private or does not exist: name a Secret with username and password in \
                 spec.source.git.credentials"
             .to_owned();
@@ -283,6 +283,20 @@ mod tests {
         assert_eq!(look_up(&url, "main", &access, &local()).await, Ok("3".repeat(40)));
         let error = look_up(&url, "main", &Credentials::default(), &local()).await.unwrap_err();
         assert!(error.starts_with("the repository is private or does not exist"), "{error}");
+    }
+
+    #[test]
+    fn what_a_server_answers_is_not_what_its_repositories_are_called() {
+        let absent = "there is no such repository";
+        let url = "http://127.0.0.1:40130/401.git";
+        assert_eq!(explained(&format!("fatal: repository '{url}/' not found"), url), absent);
+        let url = "http://127.0.0.1:40130/certificates.git";
+        let refused =
+            explained(&format!("fatal: unable to access '{url}/': The requested URL returned error: 403"), url);
+        assert!(refused.starts_with("the repository is private"), "{refused}");
+        let broken =
+            explained(&format!("fatal: unable to access '{url}/': The requested URL returned error: 500"), url);
+        assert!(broken.ends_with("The requested URL returned error: 500"), "{broken}");
     }
 
     #[tokio::test]

@@ -145,7 +145,6 @@ fn first_line(words: &str) -> String {
 
 /// What git's complaint means.
 pub(super) fn of_clone(words: &str, branch: &str, code: i64) -> Failure {
-    let lower = words.to_lowercase();
     let said = words.lines().rev().find(|line| line.starts_with("fatal:") || line.starts_with("ERROR:"));
     let said = said.or_else(|| words.trim().lines().next_back()).unwrap_or("git said nothing");
     let said: String = said.trim().trim_start_matches("fatal: ").chars().take(500).collect();
@@ -195,7 +194,8 @@ pub(super) fn of_clone(words: &str, branch: &str, code: i64) -> Failure {
     ];
     let failure =
         Failure::new("CloneFailed", format!("git could not fetch the branch {branch}: {said}")).exit_code(code);
-    match known.iter().find(|(parts, _)| parts.iter().any(|part| lower.contains(part))) {
+    let own = crds::git::words(words);
+    match known.iter().find(|(parts, _)| parts.iter().any(|part| own.contains(part))) {
         Some((_, hint)) => failure.hint(*hint),
         None => failure,
     }
@@ -248,6 +248,7 @@ mod tests {
             ("fatal: unable to access 'https://x/': Could not resolve host: x", "host"),
             ("fatal: unable to access 'http://x/': Failed to connect to x port 80", "does not answer"),
             ("fatal: repository 'https://x/a.git/' not found", "private"),
+            ("fatal: repository 'https://x/certificate.git/' not found", "private"),
             ("fatal: unable to update url base from redirection:\n  asked for: x", "redirects"),
             ("No ED25519 host key is known for x\nHost key verification failed.\nfatal: Could not read", "known_hosts"),
         ] {

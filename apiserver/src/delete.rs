@@ -18,7 +18,7 @@ use crate::respond::{self, encode};
 use crate::server::State;
 use crate::store::{self, Key, Object, Write};
 use crate::write::Tries;
-use crate::{audit, decode, namespaces, protobuf};
+use crate::{audit, decode, list, namespaces, protobuf};
 
 /// The finalizer of an owner that waits for its dependents.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
@@ -155,7 +155,7 @@ pub(crate) async fn one(state: &State, call: &Call, body: Bytes) -> Result<Respo
 pub(crate) async fn collection(state: &State, call: &Call, body: Bytes) -> Result<Response, Error> {
     let wish = call.wish()?;
     let options = Options::read(call, &body)?;
-    let page = objects::page(state, &call.target, &ListOptions::parse(&call.query)?).await?;
+    let page = list::page(state, &call.target, &ListOptions::parse(&call.query)?).await?;
     for object in &page.objects {
         let target = Target { name: Some((*object.name).to_owned()), ..call.target.clone() };
         match delete(state, &target, &call.identity, &options).await {
@@ -165,7 +165,7 @@ pub(crate) async fn collection(state: &State, call: &Call, body: Bytes) -> Resul
             Err(error) => return Err(error),
         }
     }
-    objects::send_page(state, call, wish, &page).await
+    list::send(state, call, wish, page).await
 }
 
 /// Deletes an object, or marks it when something has to happen first. Doing it again changes nothing.

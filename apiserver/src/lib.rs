@@ -29,6 +29,7 @@ mod health;
 mod jsonpath;
 pub mod kind;
 pub mod kinds;
+mod list;
 mod metrics;
 mod namespaces;
 pub mod negotiation;

@@ -1,4 +1,4 @@
-//! Requests for objects: who may, and which verb it is; get and list.
+//! Requests for objects: who may, and which verb it is; get.
 
 use std::sync::Arc;
 
@@ -7,21 +7,18 @@ use axum::extract::{Request, State as Shared};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{Method, StatusCode};
-use serde_json::{Value, json};
 
 use crate::auth::{Attributes, Identity, allows};
 use crate::entrance::Label;
 use crate::error::Error;
 use crate::freshness::{self, reach};
-use crate::negotiation::Shape;
 use crate::path::{self, Endpoint, Subresource, Target};
-use crate::query::{self, Freshness, ListOptions, PageToken, Query};
+use crate::query::{self, Query};
 use crate::respond::{self, Wish};
-use crate::selection::Selection;
 use crate::selector::FieldSelector;
 use crate::server::State;
-use crate::store::{Key, Object, Snapshot};
-use crate::{audit, definitions, delete, documents, namespaces, scale, service_accounts, streams, watch, write};
+use crate::store::{Key, Object};
+use crate::{audit, definitions, delete, documents, list, namespaces, scale, service_accounts, streams, watch, write};
 
 /// Kubernetes' bound for request bodies.
 pub(crate) const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
@@ -179,7 +176,7 @@ async fn perform(state: &Arc<State>, call: Call, verb: &str, body: Body) -> Resu
         ("get", Some(Subresource::Scale)) => scale::get(state, &call).await,
         ("create", Some(Subresource::Token)) => service_accounts::token(state, &call, read(body).await?).await,
         ("get", _) => get(state, &call).await,
-        ("list", _) => list(state, &call).await,
+        ("list", _) => list::serve(state, &call).await,
         ("watch", _) => watch::start(state, call).await,
         ("create", _) => write::create(state, &call, read(body).await?).await,
         ("update", _) => write::replace(state, &call, read(body).await?).await,
@@ -218,165 +215,4 @@ async fn get(state: &State, call: &Call) -> Result<Response, Error> {
     let body = respond::face_now(&call.target.kind, &object, state.clock.now())?
         .ok_or_else(|| Error::not_found(&call.target.kind, call.target.name()))?;
     wish.send_object(StatusCode::OK, &call.target.kind, body, state.clock.now()).await
-}
-
-/// One page of a list.
-pub(crate) struct Page {
-    pub(crate) revision: u64,
-    pub(crate) objects: Vec<Arc<Object>>,
-    next: Option<String>,
-    remaining: Option<usize>,
-}
-
-/// The newest state of a target's collection.
-pub(crate) fn snapshot(state: &State, target: &Target) -> Snapshot {
-    let kind = state.kinds.store_id(target.index);
-    if target.across_namespaces() {
-        state.store.snapshot_across_namespaces(kind)
-    } else {
-        state.store.snapshot(kind, target.namespace())
-    }
-}
-
-fn snapshot_at(state: &State, target: &Target, revision: u64) -> Result<Snapshot, crate::store::Expired> {
-    let kind = state.kinds.store_id(target.index);
-    if target.across_namespaces() {
-        state.store.snapshot_at_across_namespaces(kind, revision)
-    } else {
-        state.store.snapshot_at(kind, target.namespace(), revision)
-    }
-}
-
-/// Selects one page.
-pub(crate) async fn page(state: &State, target: &Target, options: &ListOptions) -> Result<Page, Error> {
-    let selection = Selection::new(target, &options.label_selector, &options.field_selector)?;
-    let resume = options.continue_token.as_deref().map(PageToken::decode).transpose()?;
-    let snapshot = match &resume {
-        Some(token) => {
-            if let Some(revision) = token.revision() {
-                snapshot_at(state, target, revision).map_err(|_gone| {
-                    let fresh = token.clone().at_newest().encode();
-                    Error::expired(
-                        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.",
-                        Some(fresh),
-                    )
-                })?
-            } else {
-                snapshot(state, target)
-            }
-        }
-        None => match options.freshness() {
-            Freshness::Latest => snapshot(state, target),
-            Freshness::NotOlderThan(revision) => {
-                reach(state, revision).await?;
-                snapshot(state, target)
-            }
-            Freshness::Exact(revision) => {
-                reach(state, revision).await?;
-                snapshot_at(state, target, revision).map_err(|gone| {
-                    Error::expired(format!("The resourceVersion for the provided list is too old: {gone}"), None)
-                })?
-            }
-        },
-    };
-    let limit = options.limit.unwrap_or(usize::MAX);
-    let mut objects: Vec<Arc<Object>> = Vec::new();
-    let mut more = false;
-    let mut collect = |found: &mut dyn Iterator<Item = &Arc<Object>>| -> Result<(), Error> {
-        for object in found {
-            if !selection.matches(object)? {
-                continue;
-            }
-            if objects.len() == limit {
-                more = true;
-                break;
-            }
-            objects.push(Arc::clone(object));
-        }
-        Ok(())
-    };
-    match resume.as_ref().map(PageToken::after) {
-        Some((namespace, name)) => collect(&mut snapshot.range_after(namespace, name))?,
-        None => match selection.only_name().filter(|_| !target.across_namespaces()) {
-            Some(name) => collect(&mut snapshot.get(target.namespace(), name).into_iter())?,
-            None => collect(&mut snapshot.iter())?,
-        },
-    }
-    let last = objects.last().filter(|_| more);
-    let next = last.map(|last| PageToken::new(Some(snapshot.revision), &last.namespace, &last.name).encode());
-    let remaining = last
-        .filter(|_| selection.is_everything())
-        .map(|last| snapshot.range_after(&last.namespace, &last.name).count());
-    Ok(Page { revision: snapshot.revision, objects, next, remaining })
-}
-
-impl Page {
-    fn metadata(&self) -> Value {
-        let mut metadata = json!({"resourceVersion": self.revision.to_string()});
-        if let Value::Object(map) = &mut metadata {
-            if let Some(next) = &self.next {
-                map.insert("continue".into(), next.as_str().into());
-            }
-            if let Some(remaining) = self.remaining {
-                map.insert("remainingItemCount".into(), remaining.into());
-            }
-        }
-        metadata
-    }
-}
-
-async fn list(state: &State, call: &Call) -> Result<Response, Error> {
-    let wish = call.wish()?;
-    let options = ListOptions::parse(&call.query)?;
-    let page = page(state, &call.target, &options).await?;
-    send_page(state, call, wish, &page).await
-}
-
-/// A page in the shape that was asked for.
-pub(crate) async fn send_page(state: &State, call: &Call, wish: Wish, page: &Page) -> Result<Response, Error> {
-    let kind = &call.target.kind;
-    let metadata = page.metadata();
-    let now = state.clock.now();
-    let body = match wish.accepted.shape {
-        Shape::Object => concatenate(
-            &kind.list_kind,
-            &kind.api_version(),
-            &metadata,
-            page.objects.iter().filter_map(|object| respond::face_now(kind, object, now).transpose()),
-        )?,
-        Shape::Metadata(version) => {
-            let items = page.objects.iter().map(|object| respond::partial(&respond::face(kind, object)?, version));
-            concatenate("PartialObjectMetadataList", &format!("meta.k8s.io/{version}"), &metadata, items)?
-        }
-        Shape::Table(version) => {
-            let objects: Vec<Value> = page
-                .objects
-                .iter()
-                .filter_map(|object| respond::tree_now(kind, object, now).transpose())
-                .collect::<Result<_, _>>()?;
-            respond::rows(kind, &objects, metadata, wish.include, true, now, version)?
-        }
-    };
-    wish.send(StatusCode::OK, body).await
-}
-
-/// A list is its items' bytes with commas between them.
-fn concatenate(
-    list_kind: &str,
-    api_version: &str,
-    metadata: &Value,
-    items: impl Iterator<Item = Result<Bytes, Error>>,
-) -> Result<Bytes, Error> {
-    let items: Vec<Bytes> = items.collect::<Result<_, _>>()?;
-    let head = format!(r#"{{"kind":"{list_kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#);
-    let mut out = Vec::with_capacity(head.len() + items.iter().map(|item| item.len() + 1).sum::<usize>() + 3);
-    out.extend_from_slice(head.as_bytes());
-    for (position, item) in items.iter().enumerate() {
-        if position > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(item);
-    }
-    out.extend_from_slice(b"]}\n");
-    Ok(out.into())
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::kind::Kind;
+use crate::list::Joined;
 use crate::negotiation::{self, Accepted, Media, Shape};
 use crate::query::Query;
 use crate::store::Object;
@@ -56,25 +57,28 @@ impl Wish {
             Media::Json if self.pretty => (indented(&body)?, "application/json"),
             Media::Json => (body, "application/json"),
         };
-        let compress = self.gzip && body.len() > GZIP_BYTES_MIN;
-        let body = if compress {
-            // Some ten milliseconds a megabyte: not on a thread that serves others.
-            tokio::task::spawn_blocking(move || gzip(&body))
-                .await
-                .map_err(|error| Error::internal(error.to_string()))?
-                .map_err(|error| Error::internal(error.to_string()))?
-        } else {
-            body
-        };
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        if compress {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+        if self.compresses(body.len()) {
+            return Ok(compressed(response(status, content_type, gzipped(std::iter::once(body)).await?)));
         }
-        Ok(response)
+        Ok(response(status, content_type, Body::from(body)))
+    }
+
+    /// Sends a list, which needs to be in memory as one only if it is to look otherwise.
+    pub(crate) async fn send_list<T>(self, list: Joined<T>) -> Result<Response, Error>
+    where
+        T: Send + Unpin + 'static,
+    {
+        if self.pretty || self.accepted.media == Media::Yaml {
+            return self.send(StatusCode::OK, list.whole()).await;
+        }
+        if self.compresses(list.left()) {
+            return Ok(compressed(response(StatusCode::OK, "application/json", gzipped(list).await?)));
+        }
+        Ok(response(StatusCode::OK, "application/json", Body::new(list)))
+    }
+
+    fn compresses(self, bytes: usize) -> bool {
+        self.gzip && bytes > GZIP_BYTES_MIN
     }
 
     /// Sends a value.
@@ -202,9 +206,34 @@ fn indented(body: &[u8]) -> Result<Bytes, Error> {
     Ok(text.into())
 }
 
-fn gzip(body: &[u8]) -> std::io::Result<Bytes> {
+fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+fn compressed(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    response
+}
+
+/// Some ten milliseconds a megabyte: not on a thread that serves others.
+async fn gzipped(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Result<Body, Error> {
+    let zipped = tokio::task::spawn_blocking(move || gzip(pieces))
+        .await
+        .map_err(|error| Error::internal(error.to_string()))?
+        .map_err(|error| Error::internal(error.to_string()))?;
+    Ok(Body::from(zipped))
+}
+
+fn gzip(pieces: impl Iterator<Item = Bytes>) -> std::io::Result<Bytes> {
     // The fastest level, as Kubernetes uses it: JSON shrinks tenfold even so.
-    let mut encoder = flate2::write::GzEncoder::new(Vec::with_capacity(body.len() / 8), flate2::Compression::fast());
-    encoder.write_all(body)?;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for piece in pieces {
+        encoder.write_all(&piece)?;
+    }
     Ok(encoder.finish()?.into())
 }

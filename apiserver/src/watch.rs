@@ -24,8 +24,9 @@ use crate::error::Error;
 use crate::freshness;
 use crate::guard::Held;
 use crate::kind::Kind;
+use crate::list;
 use crate::negotiation::{Media, Shape};
-use crate::objects::{self, Call};
+use crate::objects::Call;
 use crate::query::ListOptions;
 use crate::respond::{self, Wish};
 use crate::selection::Selection;
@@ -69,7 +70,7 @@ pub(crate) async fn start(state: &Arc<State>, call: Call) -> Result<Response, Er
         if let Some(revision) = resume {
             freshness::reach(state, revision).await?;
         }
-        let snapshot = objects::snapshot(state, &call.target);
+        let snapshot = list::snapshot(state, &call.target);
         for object in snapshot.iter() {
             if selection.matches(object)? {
                 initial_objects.push(Arc::clone(object));

@@ -41,14 +41,20 @@ pub(super) fn check(
     }
     children(node, value, old, at, &mut |node, value, old, at| check(node, value, old, at, run, errors));
     if sound && !value.is_null() && !errors[before..].iter().any(|e| e.reason == FieldErrorReason::TypeInvalid) {
-        node.rules.check(value, old, at, run, errors);
+        rules(node, value, old, at, run, errors);
+    }
+}
+
+fn rules(node: &Node, value: &Value, old: Option<&Value>, at: &str, run: &mut Run, errors: &mut Vec<FieldError>) {
+    if let Some(rules) = &node.rules {
+        rules.check(value, old, at, run, errors);
     }
 }
 
 /// Evaluates only the rules on transitions: the rest held before.
 fn transitions(node: &Node, value: &Value, at: &str, run: &mut Run, errors: &mut Vec<FieldError>) {
     if !value.is_null() {
-        node.rules.check(value, Some(value), at, run, errors);
+        rules(node, value, Some(value), at, run, errors);
     }
     children(node, value, Some(value), at, &mut |node, value, _, at| transitions(node, value, at, run, errors));
 }
@@ -102,7 +108,16 @@ fn shallow(node: &Node, value: &Value, at: &str, errors: &mut Vec<FieldError>) {
         errors.push(error(at, FieldErrorReason::TypeInvalid, message));
         return;
     }
-    let checks = &node.checks;
+    if let Some(checks) = &node.checks {
+        demands(checks, value, at, errors);
+    }
+    if let Value::Array(items) = value {
+        distinct(&node.list, items, at, errors);
+    }
+}
+
+/// Checks what a schema demands besides a type.
+fn demands(checks: &Checks, value: &Value, at: &str, errors: &mut Vec<FieldError>) {
     if !checks.one_of_values.is_empty() && !checks.one_of_values.iter().any(|allowed| same(allowed, value)) {
         let mut allowed: Vec<String> =
             checks.one_of_values.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
@@ -117,7 +132,7 @@ fn shallow(node: &Node, value: &Value, at: &str, errors: &mut Vec<FieldError>) {
     match value {
         Value::String(text) => string(checks, value, text, at, errors),
         Value::Number(n) => number(checks, value, n, at, errors),
-        Value::Array(items) => array(node, value, items, at, errors),
+        Value::Array(items) => array(checks, value, items, at, errors),
         Value::Object(map) => object(checks, value, map, at, errors),
         Value::Null | Value::Bool(_) => {}
     }
@@ -169,7 +184,7 @@ fn string(checks: &Checks, value: &Value, text: &str, at: &str, errors: &mut Vec
         errors.push(invalid(at, value, &format!("should be at least {min} chars long")));
     }
     if let Some(pattern) = checks.pattern.as_ref().filter(|p| !p.is_match(text)) {
-        errors.push(invalid(at, value, &format!("should match '{pattern}'")));
+        errors.push(invalid(at, value, &format!("should match '{}'", pattern.as_str())));
     }
     if let Some(format) = checks.format.as_ref().filter(|f| !format::matches(f, text)) {
         // What is written in base64 may be a secret, and is not repeated.
@@ -215,8 +230,7 @@ fn number(checks: &Checks, value: &Value, number: &Number, at: &str, errors: &mu
     }
 }
 
-fn array(node: &Node, value: &Value, items: &[Value], at: &str, errors: &mut Vec<FieldError>) {
-    let checks = &node.checks;
+fn array(checks: &Checks, value: &Value, items: &[Value], at: &str, errors: &mut Vec<FieldError>) {
     let count = items.len() as u64;
     if let Some(max) = checks.items_max.filter(|max| count > *max) {
         errors.push(error(at, FieldErrorReason::TooMany, format!("Too many: {count}: must have at most {max} items")));
@@ -227,7 +241,11 @@ fn array(node: &Node, value: &Value, items: &[Value], at: &str, errors: &mut Vec
     if checks.unique && duplicates(items.iter().map(Value::to_string)).next().is_some() {
         errors.push(invalid(at, value, "shouldn't contain duplicates"));
     }
-    match &node.list {
+}
+
+/// Checks that the items of a list can be told apart.
+fn distinct(list: &List, items: &[Value], at: &str, errors: &mut Vec<FieldError>) {
+    match list {
         List::Atomic => {}
         List::Set => {
             for index in duplicates(items.iter().map(Value::to_string)) {

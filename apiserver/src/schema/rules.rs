@@ -16,7 +16,7 @@ pub(super) const BUDGET: usize = 2_000_000;
 const MESSAGE_BYTES_MAX: usize = 5 * 1024;
 
 /// The rules of one place in a schema.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Rules {
     /// Rules about the value alone.
     plain: Option<CompiledSchema>,
@@ -26,11 +26,11 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Compiles the rules standing directly in `schema`.
-    pub(super) fn compile(schema: &Value) -> Result<Self, String> {
+    /// Compiles the rules standing directly in `schema`; `None` if there are none.
+    pub(super) fn compile(schema: &Value) -> Result<Option<Box<Self>>, String> {
         let Some(rules) = schema.get("x-kubernetes-validations").and_then(Value::as_array).filter(|r| !r.is_empty())
         else {
-            return Ok(Self::default());
+            return Ok(None);
         };
         let mut shape = shape(schema);
         let mut compiled = |wanted: bool| -> Result<Option<CompiledSchema>, String> {
@@ -50,11 +50,11 @@ impl Rules {
             shape["x-kubernetes-validations"] = Value::Array(chosen);
             Ok(Some(compile_schema(&shape)))
         };
-        Ok(Self {
+        Ok(Some(Box::new(Self {
             plain: compiled(false)?,
             transition: compiled(true)?,
             type_: schema.get("type").and_then(Value::as_str).unwrap_or("object").to_owned(),
-        })
+        })))
     }
 
     /// Evaluates the rules for a value at `path`. A value that did not change need not meet rules again.

@@ -99,7 +99,7 @@ impl Reader {
             fields: Pairs::new(fields.collect()),
             owners,
             finalizers,
-            deletion_timestamp: time(metadata, "deletionTimestamp")?,
+            deletion_timestamp: time(metadata, "deletionTimestamp")?.map(Box::new),
         })
     }
 
@@ -280,7 +280,7 @@ mod tests {
             [("spec.nodeName", "n1"), ("spec.ordinal", "3"), ("status.ready", "false"), ("type", "Opaque"),]
         );
         assert_eq!(meta.labels.get("a\"b"), Some("c\n"));
-        assert_eq!(meta.deletion_timestamp, "2026-01-02T03:04:05Z".parse().ok());
+        assert_eq!(meta.deletion_timestamp.as_deref(), "2026-01-02T03:04:05Z".parse().ok().as_ref());
         assert!(meta.owners[0].controller && !meta.owners[0].block_owner_deletion);
     }
 

@@ -121,7 +121,7 @@ impl Object {
             generation: self.generation,
             created: self.created,
             modified: self.modified,
-            meta: Meta { deletion_timestamp: self.meta.deletion_timestamp, ..Meta::default() },
+            meta: Meta { deletion_timestamp: self.meta.deletion_timestamp.clone(), ..Meta::default() },
             line: body.clone(),
             body,
         }
@@ -146,7 +146,8 @@ pub struct Meta {
     /// `metadata.finalizers`.
     pub finalizers: Box<[Arc<str>]>,
     /// `metadata.deletionTimestamp`: set while finalizers hold a deleted object.
-    pub deletion_timestamp: Option<Timestamp>,
+    /// In a box, since few objects have it and every object would need the room of another 64 bytes.
+    pub deletion_timestamp: Option<Box<Timestamp>>,
 }
 
 /// One of `metadata.ownerReferences`.

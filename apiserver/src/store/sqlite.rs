@@ -74,8 +74,9 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .statement_cache_capacity(STATEMENTS_MAX)
-            // 8 MB of pages: the index of the names of 100,000 objects; bodies are read from memory anyway.
-            .pragma("cache_size", "-8192")
+            // 4 MB of pages: the index of the names of 50,000 objects. Bodies are read from memory anyway, and the kernel has
+            // the rest of the file.
+            .pragma("cache_size", "-4096")
             // What a statement may have to undo is a few pages: not worth a file made and removed for each.
             .pragma("temp_store", "memory")
             // The log is moved by the checkpointer instead.
@@ -335,7 +336,7 @@ async fn run(connection: &mut SqliteConnection, plan: Vec<Statement>) -> Result<
 /// Objects that are read as one row: large enough that a row's cost does not count, small enough (about 0.5 MB) to be
 /// passed on soon.
 const PORTION_ROWS: u32 = 512;
-/// But no further objects once they have this many bytes together: SQLite refuses rows of a gigabyte.
+/// But only as many as have this many bytes together if all are as long as the longest: SQLite refuses rows of a gigabyte.
 const PORTION_BYTES: u32 = 4 << 20;
 
 /// Reads a kind's table. Handing a row from the connection's thread to here costs far more than reading it, so that
@@ -352,10 +353,9 @@ async fn load_objects(
     let sql: Arc<str> = format!(
         "SELECT max(id), group_concat(revision || char(9) || created || char(9) || modified || char(9) || namespace \
          || char(9) || name || char(9) || body, char(10)) \
-         FROM (SELECT rowid AS id, * FROM {name} WHERE rowid > $1 AND rowid <= (SELECT max(id) FROM \
-         (SELECT id, sum(size) OVER (ORDER BY id) - size AS before FROM \
-         (SELECT rowid AS id, octet_length(body) AS size FROM {name} WHERE rowid > $1 ORDER BY rowid LIMIT {PORTION_ROWS})) \
-         WHERE before < {PORTION_BYTES}) ORDER BY rowid)"
+         FROM (SELECT rowid AS id, * FROM {name} WHERE rowid > $1 ORDER BY rowid LIMIT \
+         (SELECT max(1, min({PORTION_ROWS}, {PORTION_BYTES} / (1 + coalesce(max(size), 0)))) FROM \
+         (SELECT octet_length(body) AS size FROM {name} WHERE rowid > $1 ORDER BY rowid LIMIT {PORTION_ROWS})))"
     )
     .into();
     let mut after = i64::MIN;

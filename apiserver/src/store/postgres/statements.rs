@@ -267,7 +267,10 @@ fn bind_objects(arguments: &mut PgArguments, rows: &[&Final]) -> Result<(), Back
     bind(arguments, each().map(|object| object.generation).collect::<Vec<_>>())?;
     bind(arguments, each().map(|object| micros(object.created)).collect::<Vec<_>>())?;
     bind(arguments, each().map(|object| micros(object.modified)).collect::<Vec<_>>())?;
-    bind(arguments, each().map(|object| object.meta.deletion_timestamp.map(micros)).collect::<Vec<_>>())?;
+    bind(
+        arguments,
+        each().map(|object| object.meta.deletion_timestamp.as_deref().copied().map(micros)).collect::<Vec<_>>(),
+    )?;
     bind(arguments, each().map(Object::text).collect::<Result<Vec<_>, _>>()?)
 }
 

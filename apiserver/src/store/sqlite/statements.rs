@@ -244,7 +244,7 @@ fn bind_object(arguments: &mut SqliteArguments, object: &Object) -> Result<(), B
     bind(arguments, object.generation)?;
     bind(arguments, object.created.as_microsecond())?;
     bind(arguments, object.modified.as_microsecond())?;
-    bind(arguments, object.meta.deletion_timestamp.map(Timestamp::as_microsecond))?;
+    bind(arguments, object.meta.deletion_timestamp.as_deref().copied().map(Timestamp::as_microsecond))?;
     bind(arguments, text(object)?)
 }
 

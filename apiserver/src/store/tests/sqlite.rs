@@ -89,6 +89,16 @@ async fn commits_wait_for_the_disk() {
 }
 
 #[tokio::test]
+async fn the_library_is_built_as_the_repository_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut backend = Sqlite::open(folder.path().join("store.sqlite")).await.unwrap();
+    let options: Vec<String> =
+        sqlx::query_scalar("PRAGMA compile_options").fetch_all(backend.writer().await.unwrap()).await.unwrap();
+    // One of the settings in `.cargo/config.toml`, which come together: the other leaves no trace to ask for.
+    assert!(options.iter().any(|option| option == "DEFAULT_MEMSTATUS=0"), "{options:?}");
+}
+
+#[tokio::test]
 async fn a_file_belongs_to_one_store_at_a_time() {
     let bed = Bed::sqlite();
     let Bed::Sqlite(folder) = &bed else { panic!("it is SQLite") };

@@ -3,6 +3,7 @@
 use crds::user::{PASSWORD_TYPE, UserSpec, password_name};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -23,6 +24,31 @@ fn it_says_who_can_sign_in_and_why_not() {
     assert_eq!(said(UserSpec { disabled: true, ..plain() }, true), "PasswordSet Set, Ready Disabled");
     let reserved = UserSpec { groups: vec!["system:nodes".to_owned()], ..plain() };
     assert_eq!(said(reserved, true), "PasswordSet Set, Ready Invalid");
+}
+
+proptest! {
+    /// Nothing is done whatever is seen, and what was said once is said the same later: a status that changed with the time
+    /// would be written without an end.
+    #[test]
+    fn laws(
+        groups in proptest::collection::vec("(system:|)[a-z]{0,3}", 0..3),
+        disabled in any::<bool>(),
+        before in any::<bool>(),
+        has_password in any::<bool>(),
+    ) {
+        let mut user = User::new("ann", UserSpec { groups, disabled, ..UserSpec::default() });
+        user.metadata.generation = Some(1);
+        let mut said = |second: i64, has_password: bool| {
+            let observed = Observed { now: Timestamp::from_second(second).unwrap(), has_password };
+            assert_eq!(user.plan(&observed), Vec::new());
+            let status = serde_json::to_value(user.status(&observed)).unwrap();
+            user.status = serde_json::from_value(status.clone()).unwrap();
+            status
+        };
+        said(0, before);
+        let first = said(1, has_password);
+        prop_assert_eq!(said(2, has_password), first);
+    }
 }
 
 #[test]

@@ -200,6 +200,8 @@ pub struct View {
     /// Selectable fields of this face that are a selectable field of the stored kind, with that field: the store keeps
     /// their values, so that a selection reads no bodies.
     pub fields: &'static [(&'static str, &'static str)],
+    /// Labels of this face that are a label of the stored object under another name, with that name.
+    pub labels: &'static [(&'static str, &'static str)],
 }
 
 /// What can be done with a kind of the server's own store.

@@ -64,6 +64,12 @@ impl Selection {
         }
     }
 
+    /// The value of a label.
+    fn label<'a>(&self, object: &'a Object, key: &str) -> Option<&'a str> {
+        let renamed = self.kind.view_of.iter().flat_map(|view| view.labels).find(|(own, _)| *own == key);
+        object.meta.labels.get(renamed.map_or(key, |(_, stored)| stored))
+    }
+
     /// The one name that can be selected, if there is only one.
     pub(crate) fn only_name(&self) -> Option<&str> {
         self.fields.name()
@@ -79,7 +85,7 @@ impl Selection {
                 .labels
                 .requirements
                 .iter()
-                .filter_map(|r| object.meta.labels.get(&r.key).map(|value| (r.key.clone(), value.to_owned())))
+                .filter_map(|r| self.label(object, &r.key).map(|value| (r.key.clone(), value.to_owned())))
                 .collect();
             if !self.labels.matches(&asked) {
                 return Ok(false);

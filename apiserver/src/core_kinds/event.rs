@@ -76,6 +76,7 @@ pub fn event() -> Kind {
             shows: None,
             timed: None,
             fields: &[("reason", "reason"), ("type", "type")],
+            labels: &[],
         }),
         ..base("events.k8s.io", "v1", "Event", "events", Scope::Namespaced, schema(true))
     }

@@ -21,9 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::task;
 
-/// Longer bodies are handed out in pieces of this length, so that what has not been sent can be dropped. Two TLS records:
-/// a piece costs a look at a lock, and that is nothing beside encrypting it.
-const PIECE_BYTES: usize = 32 * 1024;
+/// Longer bodies are handed out in pieces of at most this length, so that what has not been sent can be dropped. Four TLS
+/// records: a piece costs a look at a lock, and that is nothing beside encrypting it. The pieces of a list or of a watch fit.
+const PIECE_BYTES: usize = 64 * 1024;
 /// Bodies up to this length are not followed: they fit into the buffers below anyway.
 const SHORT_BYTES: u64 = 64 * 1024;
 

@@ -195,6 +195,7 @@ fn of_widgets() -> View {
         shows: None,
         timed: None,
         fields: &[],
+        labels: &[],
     }
 }
 

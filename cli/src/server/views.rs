@@ -1,8 +1,8 @@
-//! What Kubernetes' own tools look for, as read-only views of Berth's kinds: Services, Pods, core Nodes, and
-//! metrics.
+//! What Kubernetes' own tools look for, as read-only views of Berth's kinds: Services with their EndpointSlices, Pods,
+//! core Nodes, and metrics.
 
 use apiserver::kind::{Column, Kind, NameRule, Scope, View};
-use controller::views::{self, metrics, node, pod, service};
+use controller::views::{self, endpoints, metrics, node, pod, service};
 use serde_json::{Value, json};
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -13,7 +13,7 @@ const READ_ONCE: &[&str] = &["get", "list"];
 
 /// All views.
 pub(crate) fn all() -> Vec<Kind> {
-    vec![services(), pods(), nodes(), pod_metrics(), node_metrics()]
+    vec![services(), endpoint_slices(), pods(), nodes(), pod_metrics(), node_metrics()]
 }
 
 fn services() -> Kind {
@@ -34,6 +34,27 @@ fn services() -> Kind {
             Scope::Namespaced,
             "An Application as Kubernetes' tools know it: a headless Service that selects its Pods. Read-only.",
             View { verbs: READ, ..of("applications", service::from_application) },
+        )
+    }
+}
+
+fn endpoint_slices() -> Kind {
+    Kind {
+        columns: vec![
+            computed("AddressType", endpoints::address_type_cell, 0, "Always IPv4."),
+            computed("Ports", endpoints::ports_cell, 0, "The port that the container listens on."),
+            computed("Endpoints", endpoints::endpoints_cell, 0, "Its address on its project's network."),
+            age(),
+        ],
+        ..view(
+            ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+            Scope::Namespaced,
+            "An Instance as Kubernetes' tools find it: one endpoint of its Application's Service. Read-only.",
+            View {
+                verbs: READ,
+                labels: &[(endpoints::SERVICE_LABEL, crds::APPLICATION_LABEL)],
+                ..of("instances", endpoints::from_instance)
+            },
         )
     }
 }
@@ -141,6 +162,7 @@ fn of(plural: &str, from_stored: fn(Value) -> Value) -> View {
         shows: None,
         timed: None,
         fields: &[],
+        labels: &[],
     }
 }
 

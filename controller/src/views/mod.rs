@@ -1,9 +1,10 @@
-//! What Kubernetes' own tools see: Applications as Services, Instances as Pods, Nodes as core Nodes, and what the last
-//! two use, as metrics.
+//! What Kubernetes' own tools see: Applications as Services, Instances as Pods and as their Services' endpoints, Nodes as
+//! core Nodes, and what Pods and Nodes use, as metrics.
 //!
 //! Pure translations of stored objects, each from one object alone, so that a list, a watch and a get can never
 //! disagree. Nothing is stored in these shapes: who serves them registers them as read-only views.
 
+pub mod endpoints;
 pub mod metrics;
 pub mod node;
 pub mod pod;
@@ -13,6 +14,7 @@ mod tests;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// The metadata of a view: the stored object's, less the ownership of fields that the view does not have.
 fn metadata(mut stored: Value) -> Value {
@@ -20,6 +22,15 @@ fn metadata(mut stored: Value) -> Value {
         map.remove("managedFields");
     }
     stored
+}
+
+/// The uid of a view that must not have that of the stored object, and always the same: nothing owns itself, and caches
+/// know objects by their uid. `mask` is any number that leaves a UUID's version as it is.
+fn other_uid(metadata: &Value, mask: u128) -> Value {
+    match metadata["uid"].as_str().map(Uuid::parse_str) {
+        Some(Ok(uid)) => json!(Uuid::from_u128(uid.as_u128() ^ mask)),
+        _ => metadata["uid"].clone(),
+    }
 }
 
 /// A condition under the name that Kubernetes has for it.

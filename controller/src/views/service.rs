@@ -2,15 +2,14 @@
 
 use crds::APPLICATION_LABEL;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
-use super::{metadata, or_none};
+use super::{metadata, or_none, other_uid};
 
 /// What `kubectl apply` remembers of the Application. With it, tools that prune would take the Service for something that
 /// was applied by itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Between the uid of an Application and that of its Service: any number that leaves a UUID's version as it is.
+/// Between the uid of an Application and that of its Service.
 const UID_MASK: u128 = 0x5e;
 
 /// The Service of an Application: same name, labels and resource version, and owned by it, so that tools which know what
@@ -26,10 +25,7 @@ pub fn from_application(mut application: Value) -> Value {
         "uid": metadata["uid"],
         "controller": true,
     }]);
-    if let Some(uid) = metadata["uid"].as_str().and_then(|uid| Uuid::parse_str(uid).ok()) {
-        // Nothing owns itself.
-        metadata["uid"] = json!(Uuid::from_u128(uid.as_u128() ^ UID_MASK));
-    }
+    metadata["uid"] = other_uid(&metadata, UID_MASK);
     if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{metrics, node, pod, service};
+use super::{endpoints, metrics, node, pod, service};
 
 fn instance(status: &Value) -> Value {
     json!({
@@ -237,4 +237,38 @@ fn what_is_used_is_shown_in_kubernetes_units_while_it_runs() {
     assert_eq!(shown["usage"], json!({"cpu": "110000000n", "memory": "1048576Ki"}));
     assert_eq!(shown["timestamp"], "2026-01-01T00:00:30Z");
     assert!(!metrics::node_is_measured(&json!({"status": {}})));
+}
+
+#[test]
+fn a_running_instance_is_an_endpoint_of_its_applications_service() {
+    let slice = endpoints::from_instance(instance(&running()));
+    assert_eq!((&slice["apiVersion"], &slice["kind"]), (&json!("discovery.k8s.io/v1"), &json!("EndpointSlice")));
+    assert_eq!(slice["metadata"]["labels"]["kubernetes.io/service-name"], "web");
+    let endpoint = json!([{
+        "addresses": ["10.0.0.2"], "nodeName": "node-a",
+        "conditions": {"ready": true, "serving": true, "terminating": false},
+        "targetRef": {"kind": "Pod", "namespace": "acme", "name": "web-1", "uid": "u1"},
+    }]);
+    assert_eq!(slice["endpoints"], endpoint);
+    assert_eq!(slice["ports"], json!([{"name": "http", "protocol": "TCP", "appProtocol": "http", "port": 8080}]));
+
+    let mut leaving = instance(&running());
+    leaving["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:01:00Z");
+    let conditions = endpoints::from_instance(leaving)["endpoints"][0]["conditions"].take();
+    assert_eq!(conditions, json!({"ready": false, "serving": true, "terminating": true}));
+
+    let waiting = endpoints::from_instance(instance(&json!({"phase": "Pending"})));
+    assert_eq!((&waiting["endpoints"], &waiting["ports"]), (&json!([]), &json!([])));
+    assert_eq!(endpoints::endpoints_cell(&waiting), "<unset>");
+}
+
+#[test]
+fn what_is_shown_of_one_object_in_several_ways_has_several_uids() {
+    let uid = "01a21889-f0cc-709f-8d06-0fc0b6e3f5c6";
+    let mut stored = instance(&running());
+    stored["metadata"]["uid"] = json!(uid);
+    let slice = endpoints::from_instance(stored.clone());
+    assert_eq!(slice["endpoints"][0]["targetRef"]["uid"], uid);
+    assert_ne!(slice["metadata"]["uid"], uid);
+    assert_eq!(slice["metadata"]["uid"], endpoints::from_instance(stored)["metadata"]["uid"], "always the same");
 }

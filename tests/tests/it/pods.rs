@@ -129,7 +129,18 @@ async fn reaches_by_service(platform: &Platform, namespace: &str) -> anyhow::Res
         Ok(())
     })
     .await?;
-    Ok(forward.kill().await?)
+    forward.kill().await?;
+    // Behind the Service stands what the Pod says of itself.
+    let pods = platform.items(&["pods", "-n", namespace, "-l", "berth.dev/application=web"]).await?;
+    let address = pods[0]["status"]["podIP"].as_str().context("a running Pod has an address")?;
+    let endpoint = format!("{address}:8080");
+    let slices = platform.items(&["endpointslices", "-n", namespace, "-l", "kubernetes.io/service-name=web"]).await?;
+    ensure!(slices.len() == 1 && slices[0]["endpoints"][0]["conditions"]["ready"] == true, "{slices:?}");
+    let described = platform.kubectl(&["describe", "svc", "web", "-n", namespace]).await?;
+    ensure!(described.contains(&endpoint), "no {endpoint}: {described}");
+    let others = platform.items(&["endpointslices", "-n", namespace, "-l", "kubernetes.io/service-name=other"]).await?;
+    ensure!(others.is_empty(), "{others:?}");
+    Ok(())
 }
 
 /// `attach` shows what is written from now on, so requests come until it has shown one.

@@ -87,6 +87,7 @@ pub fn roles() -> Vec<DefaultRole> {
         // What a project may hold is said by administrators, and read by everybody in it.
         Rule::on(&[""], &["resourcequotas", "resourcequotas/status"], &READ),
         Rule::on(&[""], &["limitranges", "pods", "pods/log", "pods/status", "services", "services/status"], &READ),
+        Rule::on(&["discovery.k8s.io"], &["endpointslices"], &READ),
         Rule::on(&["metrics.k8s.io"], &["pods"], &READ),
         Rule::on(&["events.k8s.io"], &["events"], &READ),
     ];

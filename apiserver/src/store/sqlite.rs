@@ -74,9 +74,9 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .statement_cache_capacity(STATEMENTS_MAX)
-            // 4 MB of pages: the index of the names of 50,000 objects. Bodies are read from memory anyway, and the kernel has
-            // the rest of the file.
-            .pragma("cache_size", "-4096")
+            // 3 MB of pages: what the largest transaction of objects of 1 KiB writes. Bodies are read from memory anyway, and
+            // the kernel has the rest of the file.
+            .pragma("cache_size", "-3072")
             // What a statement may have to undo is a few pages: not worth a file made and removed for each.
             .pragma("temp_store", "memory")
             // The log is moved by the checkpointer instead.

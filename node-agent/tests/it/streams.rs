@@ -65,6 +65,9 @@ async fn a_log_is_followed_without_loss_and_ports_are_reached() {
     let mut node = Node::start().await;
     let task = node.instance("web-1");
     running(&node, &task).await;
+    // It has an address before its program listens.
+    let listens = |heard: &super::gateway::Heard| heard.instances.get(&task.uid).is_some_and(|one| one.ready);
+    node.gateway.until("it listens", listens).await;
     let mut refused = node.gateway.open(&task.uid, StreamPurpose::Forward { port: 9 }).await;
     assert!(refused.end().await.error.unwrap().contains("failed to connect"));
 

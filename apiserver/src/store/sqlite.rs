@@ -74,8 +74,8 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .foreign_keys(true)
             .statement_cache_capacity(STATEMENTS_MAX)
-            // 3 MB of pages: what the largest transaction of objects of 1 KiB writes. Bodies are read from memory anyway, and
-            // the kernel has the rest of the file.
+            // 3 MB of pages: about what the largest transaction of objects of 1 KiB writes; one that writes more puts some of
+            // it into the log early. Bodies are read from memory anyway, and the kernel has the rest of the file.
             .pragma("cache_size", "-3072")
             // What a statement may have to undo is a few pages: not worth a file made and removed for each.
             .pragma("temp_store", "memory")

@@ -127,10 +127,16 @@ impl Voice {
             news.push(Up::Applied { revision });
         }
         self.told.held = held;
-        let observation = Arc::clone(&self.observation.borrow_and_update());
-        news.extend(self.observed(&observation));
-        news.extend(self.build_logs(&observation, &ears.kept));
+        news.extend(self.seen(&ears.kept));
         news
+    }
+
+    /// What is new of all that the agent sees. Whoever follows the log of a build stops when that has ended, which is
+    /// therefore told after the last of its log.
+    fn seen(&mut self, kept: &Kept) -> Vec<Up> {
+        let observation = Arc::clone(&self.observation.borrow_and_update());
+        let (last_words, logs) = self.build_logs(&observation, kept);
+        [last_words, self.observed(&observation), logs].concat()
     }
 
     fn observed(&mut self, observation: &Observation) -> Vec<Up> {
@@ -159,11 +165,13 @@ impl Voice {
         pieces(changed).into_iter().map(Up::Observed).collect()
     }
 
-    fn build_logs(&mut self, observation: &Observation, kept: &Kept) -> Vec<Up> {
+    /// What is new in the logs of builds that have ended, and in those of the others.
+    fn build_logs(&mut self, observation: &Observation, kept: &Kept) -> (Vec<Up>, Vec<Up>) {
         kept.retain(&observation.builds);
         self.told.logs.retain(|uid, _| observation.builds.iter().any(|build| build.uid == *uid));
-        let mut pieces = Vec::new();
+        let (mut ended, mut others) = (Vec::new(), Vec::new());
         for build in &observation.builds {
+            let pieces = if build.phase.is_final() { &mut ended } else { &mut others };
             let safe = kept.of(&build.uid);
             let offset = self.told.logs.entry(build.uid.clone()).or_insert(safe);
             *offset = (*offset).max(safe);
@@ -182,7 +190,7 @@ impl Voice {
                 }
             }
         }
-        pieces
+        (ended, others)
     }
 }
 
@@ -214,6 +222,46 @@ fn renew<T: Clone + PartialEq>(told: &mut BTreeMap<String, T>, now: &[T], uid: i
 mod tests {
     use super::*;
     use node_protocol::FRAME_BYTES_MAX;
+
+    #[test]
+    fn the_last_of_a_builds_log_is_told_before_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = BuildLogs::new(folder.path()).unwrap();
+        let written = logs.clone();
+        let build = |uid: &str, phase: &str| -> BuildObservation {
+            let build = serde_json::json!({ "uid": uid, "namespace": "acme", "name": uid, "phase": phase });
+            serde_json::from_value(build).unwrap()
+        };
+        let seen = |phase: &str| Observation {
+            full: true,
+            builds: vec![build("one", phase), build("other", "Building")],
+            ..Observation::default()
+        };
+        let (show, observation) = watch::channel(Arc::new(seen("Building")));
+        let mut voice = Voice {
+            held: watch::channel(Held::default()).1,
+            observation,
+            heartbeat: watch::channel(None).1,
+            log_changes: logs.changes(),
+            logs,
+            told: Told::default(),
+        };
+        let mut says = || -> Vec<&'static str> {
+            let name = |message| match message {
+                Up::BuildLog { build, .. } if build == "one" => "the log of one",
+                Up::BuildLog { .. } => "the log of the other",
+                Up::Observed(_) => "what is seen",
+                _ => "something else",
+            };
+            voice.seen(&Kept::default()).into_iter().map(name).collect()
+        };
+        let write = |text: &str| ["one", "other"].map(|uid| written.append(uid, text));
+        write("first\n");
+        assert_eq!(says(), ["what is seen", "the log of one", "the log of the other"]);
+        write("last\n");
+        show.send_replace(Arc::new(seen("Succeeded")));
+        assert_eq!(says(), ["the log of one", "what is seen", "the log of the other"]);
+    }
 
     #[test]
     fn what_a_thousand_programs_wrote_last_goes_in_messages_of_an_allowed_size() {

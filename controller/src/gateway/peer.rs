@@ -115,10 +115,11 @@ impl Peer {
         lock(&self.connection).is_some()
     }
 
-    /// Sends a message to the agent, if there is a connection that takes it.
-    pub(super) fn send(&self, message: Down) -> bool {
-        let connection = lock(&self.connection).clone();
-        connection.is_some_and(|connection| connection.queue.try_send(message).is_ok())
+    /// Sends a message to the agent, if there is a connection that takes it. Gives what ends with that connection.
+    pub(super) fn send(&self, message: Down) -> Option<impl Future<Output = ()> + use<>> {
+        let queue = lock(&self.connection).as_ref()?.queue.clone();
+        queue.try_send(message).ok()?;
+        Some(async move { queue.closed().await })
     }
 }
 

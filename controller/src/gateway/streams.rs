@@ -111,16 +111,17 @@ impl Gateway {
         };
         let _waiting = Waiting(peer.streams(), stream);
         let open = OpenStream { stream, instance: instance.uid().unwrap_or_default(), purpose };
-        if !peer.send(Down::OpenStream(open)) {
-            return Err(offline());
-        }
+        let disconnected = peer.send(Down::OpenStream(open)).ok_or_else(offline)?;
         let late = || Refused::unavailable(format!("the node {node} of the instance {name} does not answer in time"));
         let opened = timeout(OPEN_WITHIN, async {
             let mut pipe = arrives.await.ok()?;
             let first = pipe.from.recv().await?;
             Some((pipe, first))
         });
-        let (pipe, first) = opened.await.ok().flatten().ok_or_else(late)?;
+        let (pipe, first) = tokio::select! {
+            opened = opened => opened.ok().flatten().ok_or_else(late)?,
+            () = disconnected => return Err(offline()),
+        };
         match first.first() {
             Some(&OUTPUT) if first.len() == 1 => Ok(pipe),
             Some(&END) => {

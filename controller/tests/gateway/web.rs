@@ -203,7 +203,15 @@ async fn logs_come_from_the_nodes_line_by_line() {
         let (code, answer) = platform.answer(user, "GET", &format!("{path}{query}"), None).await;
         assert_eq!(code, expected, "{query} {answer}");
     }
-    drop(connection);
+    // One that goes away after it was asked is not waited for.
+    let leaving = async {
+        asked(&mut connection).await;
+        drop(connection);
+    };
+    let asking = platform.answer(Some("acme"), "GET", &query, None);
+    let ((code, answer), ()) = tokio::join!(asking, leaving);
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("not connected"), "{answer}");
     let offline = async || {
         let (code, answer) = platform.answer(Some("acme"), "GET", path, None).await;
         (code == StatusCode::SERVICE_UNAVAILABLE).then_some(answer)

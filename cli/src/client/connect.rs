@@ -7,17 +7,23 @@ use anyhow::Context;
 use futures::AsyncBufRead;
 use http::Request;
 use kube::Client;
+use kube::client::ClientBuilder;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
 
 use super::resource::Resource;
+use super::retry::Retry;
 use crate::args::Connection;
 use crate::failure::{Exit, fail, of_request, text_of};
 use crate::up;
 
 /// A server on the same continent shakes hands in a second; after ten there is none.
 const CONNECT: Duration = Duration::from_secs(10);
+/// Requests that wait for their turn before the next one waits to be taken.
+const REQUESTS_WAITING: usize = 64;
 /// The largest list is answered in seconds. Logs and watches have no such limit.
 const ANSWER: Duration = Duration::from_mins(1);
 
@@ -126,9 +132,12 @@ async fn connect(files: &[PathBuf], context: Option<&str>) -> anyhow::Result<Ses
 /// Connects as a configuration says.
 pub(super) fn connect_by(mut config: Config) -> anyhow::Result<Session> {
     config.connect_timeout = Some(CONNECT);
+    config.default_retry = false;
     let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
     let namespace = config.default_namespace.clone();
-    let client = Client::try_from(config)?;
+    // What is sent again needs a copy of the way there, which a buffer gives.
+    let client = ClientBuilder::try_from(config)?.with_layer(&BufferLayer::new(REQUESTS_WAITING));
+    let client = client.with_layer(&RetryLayer::new(Retry::new())).build();
     Ok(Session { client, namespace, namespace_is_asked: false, kinds: OnceCell::new(), server })
 }
 

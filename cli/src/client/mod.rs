@@ -17,6 +17,7 @@ mod manifest;
 mod node;
 mod password;
 mod resource;
+mod retry;
 mod table;
 mod token;
 mod user;

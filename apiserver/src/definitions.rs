@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 
 use crate::admission;
 use crate::kind::{Column, Kind, NameRule, Scope};
+use crate::kinds::Kinds;
 use crate::server::{self, State};
-use crate::store::{Key, Write};
+use crate::store::{Key, Store, Write};
 
 const GROUP: &str = "apiextensions.k8s.io";
 const PLURAL: &str = "customresourcedefinitions";
@@ -65,6 +66,14 @@ pub fn kind() -> Kind {
 /// Whether nobody but the server writes objects of this kind.
 pub(crate) fn is_definition(kind: &Kind) -> bool {
     kind.group == GROUP && kind.plural == PLURAL
+}
+
+/// Whether there are any: they are the last of what is made at the first start of all. That those of this very version are
+/// there is not asked, since of several servers one of another version may lead.
+pub fn are_published(store: &Store, kinds: &Kinds) -> impl Fn() -> bool + Send + Sync + use<> {
+    let table = kinds.find(GROUP, "v1", PLURAL).map(|(index, _)| kinds.store_id(index));
+    let store = store.clone();
+    move || table.is_none_or(|table| store.snapshot_across_namespaces(table).iter().next().is_some())
 }
 
 /// Brings the stored definitions to what is registered, if they are served at all.

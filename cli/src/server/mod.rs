@@ -92,6 +92,8 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     // Of several servers those that do not lead serve the API without reconcilers.
     let ready = parts::Readiness::new(database.is_shared());
     let (current, following) = (store.clone(), store.clone());
+    // The server that leads makes them before the definitions.
+    let defaults = apiserver::definitions::are_published(&store, &kinds);
     let (leader, led) = watch::channel(None);
     let office = Office::new(led, data.join("pki"), &pki.ca_pem, clock.clone())?;
     let provider = accounts::provider(&oidc, &clock)?;
@@ -102,6 +104,9 @@ pub(crate) async fn run(options: args::Server) -> anyhow::Result<()> {
     let server = builder
         .shutdown(shutdown.clone())
         .readiness("controllers", ready.check())
+        .readiness("defaults", move || {
+            defaults().then_some(()).ok_or_else(|| "the first namespaces and roles are being made".to_owned())
+        })
         .readiness("database", move || current.staleness().map_or(Ok(()), Err))
         .readiness("catching-up", move || following.lag().map_or(Ok(()), Err))
         .roles(roles::all())

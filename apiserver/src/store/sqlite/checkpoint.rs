@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, SqliteConnection};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::BUSY_TIMEOUT;
 use crate::task;
@@ -30,6 +31,8 @@ pub(super) struct Checkpointer {
     since_look: u32,
     wal: PathBuf,
     task: JoinHandle<()>,
+    /// Ends the task, also when this is dropped.
+    stop: DropGuard,
 }
 
 impl Checkpointer {
@@ -37,8 +40,9 @@ impl Checkpointer {
         let commits = Arc::new(AtomicU32::new(0));
         let mut wal = path.as_os_str().to_owned();
         wal.push("-wal");
-        let task = task::spawn("store-checkpoint", run(Arc::clone(&commits), options));
-        Self { commits, since_look: 0, wal: wal.into(), task }
+        let stop = CancellationToken::new();
+        let task = task::spawn("store-checkpoint", run(Arc::clone(&commits), options, stop.clone()));
+        Self { commits, since_look: 0, wal: wal.into(), task, stop: stop.drop_guard() }
     }
 
     /// To be called after each commit.
@@ -67,24 +71,19 @@ impl Checkpointer {
         }
     }
 
-    /// Ends the task and waits until its connection is gone.
-    pub(super) async fn stop(mut self) {
-        self.task.abort();
-        // It ends by being aborted, which is what this waits for.
-        (&mut self.task).await.ok();
+    /// Ends the task and waits until its connection is closed, so that the writer's is the last one: a connection that is
+    /// only dropped is closed by a thread of its own, at some time.
+    pub(super) async fn stop(self) {
+        drop(self.stop);
+        if let Err(error) = self.task.await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "moving the write-ahead log has ended badly");
+        }
     }
 }
 
-impl Drop for Checkpointer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn run(commits: Arc<AtomicU32>, options: SqliteConnectOptions) {
+async fn run(commits: Arc<AtomicU32>, options: SqliteConnectOptions, stop: CancellationToken) {
     let mut connection: Option<SqliteConnection> = None;
-    loop {
-        tokio::time::sleep(PAUSE).await;
+    while stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         if commits.swap(0, Ordering::AcqRel) == 0 {
             continue;
         }
@@ -92,6 +91,11 @@ async fn run(commits: Arc<AtomicU32>, options: SqliteConnectOptions) {
             tracing::warn!(error = &error as &dyn std::error::Error, "the write-ahead log cannot be moved; will retry");
             connection = None;
         }
+    }
+    if let Some(connection) = connection
+        && let Err(error) = connection.close().await
+    {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the connection that moves the log cannot be closed");
     }
 }
 
@@ -124,11 +128,16 @@ mod tests {
         let fill = "INSERT INTO t SELECT zeroblob(80 << 20)";
         sqlx::raw_sql(fill).execute(&mut writer).await.unwrap();
         let mut checkpointer = Checkpointer::start(&path, options);
-        let begun = tokio::time::Instant::now();
-        for _ in 0..2 * COMMITS_PER_LOOK {
-            checkpointer.committed(&mut writer).await;
+        // Who waits does so each time; a machine that stands still does not.
+        let mut shortest = Duration::MAX;
+        for _ in 0..3 {
+            let begun = tokio::time::Instant::now();
+            for _ in 0..2 * COMMITS_PER_LOOK {
+                checkpointer.committed(&mut writer).await;
+            }
+            shortest = shortest.min(begun.elapsed());
         }
-        assert!(begun.elapsed() < BUSY_TIMEOUT, "it was looked at twice, and nobody waited");
+        assert!(shortest < BUSY_TIMEOUT, "it was looked at twice, and nobody waited");
         let patience: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut writer).await.unwrap();
         assert_eq!(u128::try_from(patience), Ok(BUSY_TIMEOUT.as_millis()), "for everything else it waits");
         sqlx::raw_sql("COMMIT").execute(&mut reader).await.unwrap();

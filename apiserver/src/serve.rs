@@ -24,9 +24,6 @@ use crate::auth::ClientCertificate;
 
 /// A handshake is two round trips; ten seconds allow for a very bad line and no more for somebody who only connects.
 const HANDSHAKE_SECONDS_MAX: u64 = 10;
-/// How long a client may take from the handshake until its first request is complete: who opens connections and trickles
-/// into them holds each for no longer than that.
-const FIRST_REQUEST_SECONDS_MAX: u64 = 20;
 /// How long a client may take to send later headers, and an HTTP/1.1 connection may idle between requests: longer than
 /// the 90 s that Go's clients keep an idle connection, so that they close first.
 const HEADER_SECONDS_MAX: u64 = 100;
@@ -43,11 +40,23 @@ pub struct Patience {
     pub write: Duration,
     /// What running requests get when the server stops; watches are ended at once.
     pub drain: Duration,
+    /// How long a client may take from the handshake until its first request is complete: who opens connections and
+    /// trickles into them holds each for no longer than that.
+    pub first_request: Duration,
+    /// How long the rest of a request that is answered already is read and thrown away.
+    pub unread: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { connections: 4096, write: Duration::from_mins(1), drain: Duration::from_secs(10) }
+        Self {
+            connections: 4096,
+            write: Duration::from_mins(1),
+            drain: Duration::from_secs(10),
+            first_request: Duration::from_secs(20),
+            // The longest body on a line of 10 Mbit/s.
+            unread: Duration::from_secs(3),
+        }
     }
 }
 
@@ -103,7 +112,7 @@ pub async fn serve_with(
         let (acceptor, router, watcher) = (acceptor.clone(), router.clone(), graceful.watcher());
         connections.spawn(async move {
             let _permit = permit;
-            connection(acceptor, stream, peer, router, watcher, patience.write).await;
+            connection(acceptor, stream, peer, router, watcher, patience).await;
         });
     }
     drop(listener);
@@ -132,7 +141,7 @@ async fn connection(
     peer: SocketAddr,
     router: Router,
     watcher: hyper_util::server::graceful::Watcher,
-    write_patience: Duration,
+    patience: Patience,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "no delay could not be set");
@@ -150,7 +159,7 @@ async fn connection(
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
         speaks.cancel();
         let mut request = match request.version() {
-            http::Version::HTTP_2 => request.map(Unread::new).map(axum::body::Body::new),
+            http::Version::HTTP_2 => request.map(|body| Unread::new(body, patience.unread)).map(axum::body::Body::new),
             // HTTP/1.1 has one request at a time, whose end hyper sees to.
             _ => request.map(axum::body::Body::new),
         };
@@ -173,10 +182,10 @@ async fn connection(
         // A dead peer under a silent watch is noticed by pings, as Kubernetes does it.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15));
-    let stream = TokioIo::new(Draining::new(stream, write_patience));
+    let stream = TokioIo::new(Draining::new(stream, patience.write));
     let serving = watcher.watch(builder.serve_connection_with_upgrades(stream, service).into_owned());
     let first_is_late = async {
-        let first = tokio::time::timeout(Duration::from_secs(FIRST_REQUEST_SECONDS_MAX), spoken.cancelled()).await;
+        let first = tokio::time::timeout(patience.first_request, spoken.cancelled()).await;
         if first.is_ok() {
             future::pending::<()>().await;
         }

@@ -113,7 +113,14 @@ impl Bench {
             }
         }
         for network in self.docker.networks().await.unwrap() {
-            self.docker.remove_network(&network.name).await.unwrap();
+            // Docker's builder may still be about to end a container of a build that hung up.
+            let removing = async {
+                while let Err(error) = self.docker.remove_network(&network.name).await {
+                    println!("{}: {error}", network.name);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            timeout(Duration::from_mins(1), removing).await.expect("the network can be removed");
         }
         let left = left_over(&self.docker_host, &format!("dev.berth.node={}", self.node));
         assert!(left.values().all(String::is_empty), "{left:?}");

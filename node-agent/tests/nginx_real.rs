@@ -25,8 +25,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { folder: tempfile::tempdir().unwrap(), port }
+        Self { folder: tempfile::tempdir().unwrap(), port: e2e::free_ports(1)[0] }
     }
 
     fn router(&self) -> NginxRouter {
@@ -184,7 +183,7 @@ async fn requests_go_to_the_instances_of_their_host() {
 
     let log = eventually("the access log", async || {
         let log = std::fs::read_to_string(bench.folder.path().join("nginx/access.log")).ok()?;
-        log.contains(r#""application":"acme/app-a""#).then_some(log)
+        (log.contains(r#""application":"acme/app-a""#) && log.ends_with('\n')).then_some(log)
     })
     .await;
     for line in log.lines() {
@@ -226,7 +225,7 @@ async fn two_hundred_changes_under_load_fail_no_request() {
     router.apply(&sites(0)).await.unwrap();
 
     let load = tokio::process::Command::new("wrk")
-        .args(["-t1", "-c32", "-d120s", "--latency", "-H", "Host: a.example.com"])
+        .args(["-t1", "-c32", "-d120s", "--timeout", "30s", "--latency", "-H", "Host: a.example.com"])
         .arg(format!("http://127.0.0.1:{}/", bench.port))
         .stdout(Stdio::piped())
         .kill_on_drop(true)

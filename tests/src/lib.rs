@@ -9,6 +9,7 @@ mod dice;
 mod kubectl;
 mod load;
 mod platform;
+mod ports;
 mod postgres;
 mod repository;
 mod server;
@@ -18,7 +19,8 @@ mod wait;
 
 pub use dice::Dice;
 pub use load::{Load, Report};
-pub use platform::{Platform, Program, free_ports};
+pub use platform::{Platform, Program};
+pub use ports::free_ports;
 pub use postgres::Postgres;
 pub use repository::{Repositories, examples};
 pub use server::{Database, Server};

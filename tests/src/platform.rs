@@ -1,6 +1,6 @@
 //! One Berth, started with `berth up` in a folder of its own and ended with `berth down`.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{Database, Postgres, berth, setting};
+use crate::{Database, Postgres, berth, free_ports, setting};
 
 /// The programs that make up a platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Platform {
     /// Starts one that keeps its objects in a database.
     pub async fn start_on(database: Database) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-test-").tempdir()?;
-        let ports = free_ports(3)?;
+        let ports = free_ports(3);
         let platform = Self {
             folder,
             api: SocketAddr::from(([127, 0, 0, 1], ports[0])),
@@ -71,7 +71,8 @@ impl Platform {
             .await
             .context("cannot run berth up")?;
         if !output.status.success() {
-            bail!("berth up failed: {}{}", String::from_utf8_lossy(&output.stderr), self.log_tails());
+            self.show_logs();
+            bail!("berth up failed: {}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(())
     }
@@ -142,14 +143,13 @@ impl Platform {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// The ends of both logs, for a test that fails.
-    pub fn log_tails(&self) -> String {
-        let tail = |name: &str| {
+    /// Prints the ends of both logs: for a test that fails, before it says why.
+    pub fn show_logs(&self) {
+        for name in ["server", "agent"] {
             let text = std::fs::read(self.data().join("log").join(format!("{name}.log"))).unwrap_or_default();
             let start = text.len().saturating_sub(6000);
-            String::from_utf8_lossy(&text[start..]).into_owned()
-        };
-        format!("\n--- server\n{}\n--- agent\n{}", tail("server"), tail("agent"))
+            eprintln!("\n--- {name}\n{}", String::from_utf8_lossy(&text[start..]));
+        }
     }
 }
 
@@ -164,15 +164,6 @@ impl Drop for Platform {
             Err(error) => eprintln!("cannot run berth down: {error}"),
         }
     }
-}
-
-/// Ports that nobody listens on. Held together until all are known, so that they differ.
-pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count).map(|_| TcpListener::bind("0.0.0.0:0")).collect::<Result<_, _>>()?;
-    Ok(listeners
-        .iter()
-        .map(|listener| listener.local_addr().map(|address| address.port()))
-        .collect::<Result<_, _>>()?)
 }
 
 /// The address of the way out, or of Docker's own bridge where there is none.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
-use crate::{Postgres, berth, until, within};
+use crate::{Postgres, berth, free_ports, until, within};
 
 /// Where a server keeps its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +48,7 @@ impl Server {
     /// Starts one and waits until it is ready.
     pub async fn start(database: Database, options: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-server-").tempdir()?;
-        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{}", free_ports(1)[0]);
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(berth());
         command.args(["server", "--data"]).arg(folder.path().join("data")).args(["--listen", &address]).args(options);
@@ -60,7 +59,8 @@ impl Server {
         let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn();
         let server = Self { folder, process: process.context("cannot run berth server")?, address, _made: made };
         // What it says of itself needs no trust: everything else is asked with the certificate of its kubeconfig.
-        let client = reqwest::Client::builder().danger_accept_invalid_certs(true).no_proxy().build()?;
+        let client = reqwest::Client::builder().danger_accept_invalid_certs(true).no_proxy();
+        let client = client.timeout(Duration::from_secs(10)).build()?;
         let url = server.url("/readyz");
         let ready = until("the server is ready", within(60), async || {
             let answer = client.get(&url).send().await?;

@@ -50,7 +50,8 @@ fn same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) if left.is_f64() && right.is_f64() => {
             let (left, right) = (left.as_f64().unwrap_or(0.0), right.as_f64().unwrap_or(1.0));
-            (left - right).abs() <= left.abs() * 4.0 * f64::EPSILON
+            // The smallest numbers of all have no smaller steps.
+            (left - right).abs() <= left.abs() * 4.0 * f64::EPSILON + f64::from_bits(4)
         }
         (Value::Array(left), Value::Array(right)) => {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))

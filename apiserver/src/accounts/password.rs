@@ -152,7 +152,7 @@ mod tests {
         assert_eq!((parsed.salt.unwrap().len(), parsed.hash.unwrap().len()), (SALT_BYTES, 32));
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn those_who_wait_are_bounded() {
         let hasher = Hasher::default();
         let all = (0..2 * WAITING_MAX).map(|_| hasher.in_turn(|| std::thread::sleep(Duration::from_millis(5))));

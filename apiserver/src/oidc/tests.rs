@@ -356,6 +356,8 @@ async fn a_provider_is_asked_seldom_and_may_change_its_keys() {
     let all = futures::future::join_all((0..20).map(|_| read(&oidc, &old))).await;
     assert!(all.iter().all(Option::is_some));
     assert_eq!(asked(), 1);
+    // However long it takes to make keys and to sign: until here nothing more comes from the provider.
+    tokio::time::pause();
     let new = Signer::new();
     let next = new.sign(&json!({"alg": "ES256", "kid": "next"}), &provider.claims());
     for n in 0..20 {
@@ -365,6 +367,7 @@ async fn a_provider_is_asked_seldom_and_may_change_its_keys() {
     assert_eq!(asked(), 1, "the pause is not over");
     *provider.keys.lock().unwrap() = new.keys("next", "rsa2");
     assert_eq!(read(&oidc, &next).await, None);
+    tokio::time::resume();
     oidc.keys.after_the_pause().await;
     assert!(read(&oidc, &next).await.is_some());
     assert_eq!(read(&oidc, &old).await, None, "a key that was taken back proves nothing");

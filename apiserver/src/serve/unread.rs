@@ -13,8 +13,6 @@ use http_body_util::BodyExt as _;
 
 /// As much as any request may carry: whoever sends more has not kept to what is documented, and is cut off.
 const BYTES_MAX: usize = crate::objects::BODY_BYTES_MAX;
-/// A body of that length on a line of 10 Mbit/s.
-const DRAIN_MAX: Duration = Duration::from_secs(3);
 
 /// A body that is read to its end even when nobody wants it any more.
 pub(super) struct Unread<B>
@@ -23,14 +21,16 @@ where
 {
     /// Taken when it is dropped.
     body: Option<B>,
+    /// How long the rest of it is read then.
+    patience: Duration,
 }
 
 impl<B> Unread<B>
 where
     B: Body + Send + Unpin + 'static,
 {
-    pub(super) fn new(body: B) -> Self {
-        Self { body: Some(body) }
+    pub(super) fn new(body: B, patience: Duration) -> Self {
+        Self { body: Some(body), patience }
     }
 }
 
@@ -68,9 +68,10 @@ where
         if let Some(body) = self.body.take().filter(|body| !body.is_end_stream())
             && tokio::runtime::Handle::try_current().is_ok()
         {
+            let patience = self.patience;
             crate::task::spawn("drains a body", async move {
                 // Whether it ended, broke off or took too long: it goes here.
-                drop(tokio::time::timeout(DRAIN_MAX, drain(body)).await);
+                drop(tokio::time::timeout(patience, drain(body)).await);
             });
         }
     }

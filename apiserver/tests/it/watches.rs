@@ -181,7 +181,7 @@ async fn both_faces_of_an_event_are_watched_and_selected() {
     assert_eq!((&line["type"], &line["object"]["series"]["count"]), (&json!("MODIFIED"), &json!(2)));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_bookmark_comes_before_the_end() {
     let world = World::new().await;
     world.widget("a").await;

@@ -41,13 +41,9 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     deployments.until_served("neighbour").await?;
     let swarm = Swarm::start(&setting.folder, &setting.docker, IMAGE).await?;
 
-    let outcome = take_turns(setting, &mut deployments, &swarm).await;
-    let context = outcome.as_ref().err().map(|_failed| platform.log_tails());
+    let outcome = take_turns(setting, &mut deployments, &swarm).await.inspect_err(|_| platform.show_logs());
     swarm.stop().await?;
-    let (berth, docker, swarm) = match (outcome, context) {
-        (Err(error), Some(context)) => return Err(error.context(context)),
-        (outcome, _) => outcome?,
-    };
+    let (berth, docker, swarm) = outcome?;
 
     let name = format!("{}: create, start, connect", setting.docker.version().await?);
     let own: Vec<f64> = berth.iter().zip(&docker).map(|(berth, docker)| berth - docker).collect();

@@ -32,11 +32,9 @@ pub(crate) async fn measure(setting: &Setting) -> anyhow::Result<Vec<Figure>> {
     deployments.create("rolled", json!({"instances": 2, "rollout": {"drain": "1s"}})).await?;
     deployments.until_served("rolled").await?;
     let load = Load::start(deployments.nginx(), &Deployments::host("rolled"));
-    let rolled = roll(&mut deployments).await;
+    let rolled = roll(&mut deployments).await.inspect_err(|_| platform.show_logs());
     let berth = load.finish().await?;
-    if let Err(error) = rolled {
-        return Err(error.context(platform.log_tails()));
-    }
+    rolled?;
     deployments.delete("rolled").await?;
     drop(platform);
     let nginx = reloads(&setting.fresh_folder("nginx")?).await?;

@@ -166,17 +166,21 @@ fn what_ends_on_one_server_ends_on_the_other() {
     let servers: Vec<Server> =
         (0..2).map(|number| start(&folder.path().join(number.to_string()), free_port(), database.url())).collect();
     for server in &servers {
-        wait_for("the server answers", || (server.berth(&["get", "namespaces"], "").code == Some(0)).then_some(()));
+        server.until_it_is_ready();
     }
     done(servers[0].berth(&["user", "create", "ann", "--password-file", "-"], GOOD));
     // The same session on both.
     let here = Terminal::new(&servers[0], folder.path(), "here");
     let there = Terminal::new(&servers[1], folder.path(), "there");
     let sign_in = |from: &Terminal, to: &Terminal, password: &str| {
-        done(from.login("ann", password));
-        let config = std::fs::read_to_string(&from.kubeconfig).unwrap().replace(&from.server, &to.server);
-        std::fs::write(&to.kubeconfig, config).unwrap();
-        assert!(from.is_known() && to.is_known(), "a session that was just begun is known everywhere");
+        // Where the database does not answer for seconds, a server answers by what it has: once is enough.
+        let at_once = || {
+            done(from.login("ann", password));
+            let config = std::fs::read_to_string(&from.kubeconfig).unwrap().replace(&from.server, &to.server);
+            std::fs::write(&to.kubeconfig, config).unwrap();
+            from.is_known() && to.is_known()
+        };
+        assert!((0..3).any(|_| at_once()), "a session that was just begun is known everywhere");
     };
     let gone = |terminal: &Terminal| wait_for("the session ends here too", || (!terminal.is_known()).then_some(()));
     sign_in(&here, &there, GOOD);

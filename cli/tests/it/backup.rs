@@ -49,7 +49,7 @@ fn there_and_back(before: Option<&Database>, after: Option<&Database>) {
         let environment = url(database);
         let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, &**value)).collect();
         let server = Server::spawn_with(data, port, &environment);
-        server.until_it_answers();
+        server.until_it_is_ready();
         server
     };
     let with = |database: Option<&Database>, arguments: &[&str]| {

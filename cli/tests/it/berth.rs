@@ -1,7 +1,6 @@
 //! Runs the program and servers of its own, each in a folder of its own.
 
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -60,17 +59,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it answers.
+    /// Starts a server and waits until it is ready.
     pub(crate) fn start(data: &Path, port: u16) -> Self {
         let server = Self::spawn(data, port);
-        server.until_it_answers();
+        server.until_it_is_ready();
         server
     }
 
-    pub(crate) fn until_it_answers(&self) {
-        wait_for(&format!("the server answers; its log: {}", self.log()), || {
-            (self.berth(&["get", "namespaces"], "").code == Some(0)).then_some(())
-        });
+    pub(crate) fn until_it_is_ready(&self) {
+        wait_for(&format!("the server is ready; its log: {}", self.log()), || (self.readiness() == "ok").then_some(()));
     }
 
     /// Starts a server.
@@ -126,15 +123,18 @@ impl Server {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
         let mut config = kube::Config::new(format!("https://127.0.0.1:{}", self.port).parse().unwrap());
         config.accept_invalid_certs = true;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        config.default_retry = false;
+        let ask = async {
             let client = kube::Client::try_from(config).unwrap();
             match client.request_text(http::Request::get("/readyz").body(Vec::new()).unwrap()).await {
                 Ok(text) => text,
                 Err(kube::Error::Api(status)) => status.message.clone(),
                 Err(error) => error.to_string(),
             }
-        })
+        };
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        // In a thread of its own: tests that have a runtime ask too.
+        std::thread::scope(|scope| scope.spawn(|| runtime().block_on(ask)).join().unwrap())
     }
 
     pub(crate) fn signal(&self, which: &str) {
@@ -184,5 +184,5 @@ pub(crate) fn kubectl(kubeconfig: &Path) -> Command {
 
 /// A port that nobody listens on now.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    e2e::free_ports(1)[0]
 }

@@ -22,7 +22,7 @@ const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
 
 fn server(folder: &Path, options: &[&str]) -> Server {
     let server = Server::spawn_as(&folder.join("data"), free_port(), &[], options);
-    server.until_it_answers();
+    server.until_it_is_ready();
     server
 }
 

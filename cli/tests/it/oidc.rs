@@ -107,7 +107,7 @@ fn start(data: &Path, provider: &Provider, ca: &Path, more: &[&str]) -> Server {
     let mut arguments = vec!["--oidc-issuer-url", &issuer, "--oidc-client-id", "berth", "--oidc-ca-file", ca];
     arguments.extend(more);
     let server = Server::spawn_as(data, free_port(), &[], &arguments);
-    wait_for("the server answers", || (server.berth(&["get", "namespaces"], "").code == Some(0)).then_some(()));
+    server.until_it_is_ready();
     server
 }
 
@@ -121,7 +121,7 @@ fn people_of_an_identity_provider() {
     let claims = ["--oidc-username-prefix", "oidc:", "--oidc-groups-claim", "groups", "--oidc-groups-prefix", "oidc:"];
     let server = start(&folder.path().join("sub"), &provider, &ca, &claims);
     let ann = provider.login("ann");
-    let me = whoami(&server, &ann).expect("the provider's token is known");
+    let me = wait_for("the provider's token is known", || whoami(&server, &ann));
     assert_eq!(me["username"], "oidc:ann");
     assert_eq!(me["groups"], serde_json::json!(["oidc:dev", "oidc:ops", "system:authenticated"]));
     assert_eq!(whoami(&plain, &ann), None, "elsewhere it is nobody's");
@@ -152,10 +152,12 @@ fn people_of_an_identity_provider() {
     let raw = ["--oidc-username-prefix", "-", "--oidc-groups-claim", "groups", "--oidc-groups-prefix", ""];
     let trusting = start(&folder.path().join("raw"), &provider, &ca, &raw);
     let eve = provider.login("eve");
-    assert_eq!(whoami(&trusting, &eve).unwrap()["groups"], serde_json::json!(["system:authenticated"]));
+    let eve = wait_for("the provider's token is known", || whoami(&trusting, &eve));
+    assert_eq!(eve["groups"], serde_json::json!(["system:authenticated"]));
     drop(trusting);
     let mail = start(&folder.path().join("mail"), &provider, &ca, &["--oidc-username-claim", "email"]);
-    assert_eq!(whoami(&mail, &ann).unwrap()["username"], "ann@example.com");
+    let me = wait_for("the provider's token is known", || whoami(&mail, &ann));
+    assert_eq!(me["username"], "ann@example.com");
     assert_eq!(whoami(&mail, &provider.login("bob")), None, "the address is not verified");
     drop(mail);
 
@@ -178,7 +180,7 @@ fn people_of_an_identity_provider() {
         &[],
         &["--oidc-issuer-url", &format!("https://127.0.0.1:{port}"), "--oidc-client-id", "berth"],
     );
-    wait_for("the server answers", || (away.berth(&["get", "namespaces"], "").code == Some(0)).then_some(()));
+    away.until_it_is_ready();
     assert_eq!(whoami(&away, &next), None);
     assert_eq!(away.berth(&["get", "namespaces"], "").code, Some(0));
     let log = away.log();

@@ -168,15 +168,21 @@ async fn much_to_do_is_told_in_messages_of_an_allowed_size() {
     let (machine, mut connection) = deployed(&platform).await;
     let env: Vec<Value> =
         (0..15).map(|number| json!({ "name": format!("V{number}"), "value": "x".repeat(32_000) })).collect();
-    for number in 0..20 {
-        let large = json!({ "metadata": { "name": format!("large-{number}") },
-            "spec": { "source": { "image": { "reference": "app:1" } }, "plan": "small", "env": env } });
-        platform.create(&platform.namespaced::<Application>("acme"), large).await;
-    }
+    let creating = async {
+        for number in 0..20 {
+            let large = json!({ "metadata": { "name": format!("large-{number}") },
+                "spec": { "source": { "image": { "reference": "app:1" } }, "plan": "small", "env": env } });
+            platform.create(&platform.namespaced::<Application>("acme"), large).await;
+        }
+    };
     let is_large = |item: &&Item| matches!(item, Item::Instance(task) if task.env.len() == 15);
-    while connection.has.items.values().filter(is_large).count() < 20 {
-        connection.told().await;
-    }
+    // An agent that does not read is taken for a slow one.
+    let reading = async {
+        while connection.has.items.values().filter(is_large).count() < 20 {
+            connection.told().await;
+        }
+    };
+    tokio::join!(creating, reading);
     let mut anew = machine.connect(&platform, None).await;
     let mut messages = 0;
     loop {
@@ -395,7 +401,8 @@ async fn a_builds_log_is_kept_once_however_often_it_is_sent() {
     assert_eq!(platform.answer(Some("evil"), "GET", path, None).await.0, StatusCode::NOT_FOUND);
     assert_eq!(platform.answer(None, "GET", path, None).await.0, StatusCode::UNAUTHORIZED);
 
-    // Who follows gets the rest, and the end when the build has ended.
+    // Who follows gets the rest, and the end when the build has ended. An agent tells the last of the log before that; what
+    // comes late nevertheless, as after a connection that broke, is waited for.
     let follow = format!("{path}?follow");
     let reading = platform.answer(Some("acme"), "GET", &follow, None);
     let writing = async {

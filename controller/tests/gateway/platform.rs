@@ -131,6 +131,13 @@ impl Platform {
                 )
                 .await;
         }
+        // What agents are told is put together from the world a moment after that is filled.
+        let asks = async || {
+            let (status, _) =
+                platform.answer_as("nobody's", "GET", "/api/internal/paas/nodes/x/assignment", None).await;
+            (status != StatusCode::SERVICE_UNAVAILABLE).then_some(())
+        };
+        platform.until("the gateway answers agents", asks).await;
         platform
     }
 

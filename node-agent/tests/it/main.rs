@@ -11,7 +11,7 @@ mod streams;
 use std::time::Duration;
 
 use crds::instance::InstancePhase;
-use node_protocol::{Item, LogWanted, RunState, StreamEnd, StreamPurpose};
+use node_protocol::{InstanceTask, Item, LogWanted, RunState, StreamEnd, StreamPurpose};
 
 use node::{Node, docker, eventually, get};
 
@@ -145,7 +145,9 @@ async fn what_cannot_run_says_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_leaves_the_routes_before_it_is_stopped() {
     let mut node = Node::start().await;
-    let (old, new) = (node.instance("web-1"), node.instance("web-2"));
+    // It drains for as long as it has a connection, whatever the machine does meanwhile.
+    let old = InstanceTask { drain_milliseconds: 60_000, ..node.instance("web-1") };
+    let new = node.instance("web-2");
     node.gateway.assign(&[Item::Instance(old.clone()), node.route()]);
     let heard =
         node.gateway.until("one is routed", |heard| heard.instances.get(&old.uid).is_some_and(|one| one.routed)).await;
@@ -159,7 +161,6 @@ async fn an_instance_leaves_the_routes_before_it_is_stopped() {
         (heard.instances[&old.uid].address.clone().unwrap(), heard.instances[&new.uid].address.clone().unwrap());
     let mut ending = old.clone();
     ending.state = RunState::Stop;
-    ending.drain_milliseconds = 4000;
     // A request in flight, or one that Nginx keeps open: the instance may not go yet.
     let open = tokio::net::TcpStream::connect(&old_address).await.unwrap();
     node.gateway.assign(&[Item::Instance(ending), Item::Instance(new.clone()), node.route()]);

@@ -257,6 +257,6 @@ pub(crate) async fn eventually(what: &str, so: impl Fn() -> bool) {
 
 /// Asks an address for `/`.
 pub(crate) async fn get(address: &str) -> String {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().unwrap();
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().unwrap();
     client.get(format!("http://{address}/")).send().await.unwrap().text().await.unwrap()
 }

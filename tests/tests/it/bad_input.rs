@@ -1,6 +1,6 @@
 //! What a person gets wrong, and the words they read: at the door, and later from Git, builds and instances.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use e2e::{Platform, Repositories, until, within};
 
 /// An Application with this spec, as YAML.
@@ -152,8 +152,8 @@ fn refused_at_the_door() -> Vec<(String, &'static str)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_wrong_is_said_in_words_that_help() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
-    at_the_door(&platform).await.with_context(|| platform.log_tails())?;
-    later(&platform).await.with_context(|| platform.log_tails())
+    at_the_door(&platform).await.inspect_err(|_| platform.show_logs())?;
+    later(&platform).await.inspect_err(|_| platform.show_logs())
 }
 
 async fn at_the_door(platform: &Platform) -> anyhow::Result<()> {

@@ -20,7 +20,7 @@ async fn somebody_deploys_with_the_commands() -> anyhow::Result<()> {
     // Other platforms may share this machine's Docker: the name is this one's alone.
     let person = Person { platform: &platform, namespace: format!("hands-{}", platform.http_port()) };
     let outcome = story(&person).await;
-    outcome.with_context(|| platform.log_tails())
+    outcome.inspect_err(|_| platform.show_logs())
 }
 
 async fn story(person: &Person<'_>) -> anyhow::Result<()> {

@@ -27,7 +27,7 @@ const BUILT: [(&str, Duration); 5] = [
 async fn fifty_kills_and_everything_ends_where_it_should() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let outcome = story(&platform).await;
-    outcome.with_context(|| platform.log_tails())
+    outcome.inspect_err(|_| platform.show_logs())
 }
 
 /// What an application should be like in the end.
@@ -123,8 +123,12 @@ impl World<'_> {
         match dice.below(30) {
             0..3 => {
                 println!("  static is deleted and made anew; {victims:?}");
-                let (anew, killed) =
-                    tokio::join!(self.make_anew("static"), self.kill(victims, dice.moment(LONGEST_MOMENT)));
+                // Asked before anything is killed: which one is the old one.
+                let old = self.platform.json(&["application", "static", "-n", &self.namespace]).await?;
+                let (anew, killed) = tokio::join!(
+                    self.make_anew("static", &old["metadata"]["uid"]),
+                    self.kill(victims, dice.moment(LONGEST_MOMENT))
+                );
                 anew.and(killed)?;
             }
             3..13 => {
@@ -169,14 +173,13 @@ impl World<'_> {
     }
 
     /// Deletes an application and makes it again as soon as its name is free, however often the server is away meanwhile.
-    async fn make_anew(&self, name: &str) -> anyhow::Result<()> {
+    async fn make_anew(&self, name: &str, old: &Value) -> anyhow::Result<()> {
         let this = ["application", name, "-n", &self.namespace];
-        let before = self.platform.json(&this).await?["metadata"]["uid"].clone();
         let yaml = self.yaml(name).await?;
         until("there is another one", within(120), async || {
             // The object may be the old one, the old one while it goes, none, or the new one.
             match self.platform.json(&this).await {
-                Ok(object) if object["metadata"]["uid"] != before => return Ok(()),
+                Ok(object) if object["metadata"]["uid"] != *old => return Ok(()),
                 Ok(object) if object["metadata"]["deletionTimestamp"].is_null() => {
                     self.platform.kubectl(&[&["delete", "--wait=false"], &this[..]].concat()).await?;
                 }

@@ -9,7 +9,7 @@ use e2e::{Load, Platform, Repositories, examples, root, until, within};
 async fn from_yaml_to_pages_to_a_new_version_to_nothing_left() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let outcome = story(&platform).await;
-    outcome.with_context(|| platform.log_tails())
+    outcome.inspect_err(|_| platform.show_logs())
 }
 
 async fn story(platform: &Platform) -> anyhow::Result<()> {

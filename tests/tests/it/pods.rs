@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 async fn kubectl_reaches_into_what_runs() -> anyhow::Result<()> {
     let platform = Platform::start().await?;
     let outcome = story(&platform).await;
-    outcome.with_context(|| platform.log_tails())
+    outcome.inspect_err(|_| platform.show_logs())
 }
 
 /// An image with a shell, `tar`, and a server that writes a line for each request.
@@ -45,12 +45,12 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     let answers = futures::future::try_join_all((0..4).map(|_| get(port, "/debian_version?seen=by-the-log"))).await?;
     ensure!(answers.iter().all(|answer| answer.starts_with("HTTP/1.0 200")), "{answers:?}");
     let seen = async {
-        while let Some(line) = lines.next_line().await? {
-            if line.contains("seen=by-the-log") {
-                return Ok(());
-            }
+        let mut count = 0;
+        while count < answers.len() {
+            let line = lines.next_line().await?.context("the log ended")?;
+            count += usize::from(line.contains("seen=by-the-log"));
         }
-        anyhow::bail!("the log ended")
+        anyhow::Ok(())
     };
     tokio::time::timeout(within(60), seen).await.context("the log does not come")??;
     log.kill().await?;

@@ -16,7 +16,7 @@ const YAML: &str = "apiVersion: berth.dev/v1alpha1\nkind: Application\nmetadata:
 async fn what_is_kept_in_postgres_runs_and_is_reached_by_every_client() -> anyhow::Result<()> {
     let platform = Platform::start_on(Database::Postgres).await?;
     let outcome = story(&platform).await;
-    outcome.with_context(|| platform.log_tails())
+    outcome.inspect_err(|_| platform.show_logs())
 }
 
 async fn story(platform: &Platform) -> anyhow::Result<()> {
@@ -36,8 +36,12 @@ async fn story(platform: &Platform) -> anyhow::Result<()> {
     let pods = platform.items(&["pods", "-n", namespace, "-l", "berth.dev/application=web"]).await?;
     ensure!(pods.len() == 1, "{pods:?}");
     let pod = pods[0]["metadata"]["name"].as_str().context("a pod has a name")?;
-    let log = platform.kubectl(&["logs", "-n", namespace, pod]).await?;
-    ensure!(log.contains("seen=by-nginx"), "{log}");
+    until("the request is in the log", within(60), async || {
+        let log = platform.kubectl(&["logs", "-n", namespace, pod]).await?;
+        ensure!(log.contains("seen=by-nginx"), "{log}");
+        Ok(())
+    })
+    .await?;
     let echoed = platform.kubectl_with(&["exec", "-i", "-n", namespace, pod, "--", "cat"], "to and fro").await?;
     ensure!(echoed == "to and fro", "{echoed}");
 

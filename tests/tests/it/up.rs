@@ -26,7 +26,7 @@ impl Machine {
             ("DOCKER_HOST", setting("BERTH_DOCKER_HOST")),
         ]);
         let names = ["BERTH_API_PORT", "BERTH_HTTP_PORT", "BERTH_HTTPS_PORT", "BERTH_GIT_PORT"];
-        settings.extend(names.into_iter().zip(free_ports(names.len())?.iter().map(ToString::to_string)));
+        settings.extend(names.into_iter().zip(free_ports(names.len()).iter().map(ToString::to_string)));
         Ok(Self { folder, settings })
     }
 
@@ -60,6 +60,15 @@ impl Machine {
         let mut docker = Command::new("docker");
         docker.args(["ps", "--all", "--quiet", "--no-trunc", "--filter", &filter]).envs(&self.settings);
         Ok(said(&docker.output().await?)?.lines().map(str::to_owned).collect())
+    }
+
+    /// The programs that are kept running, by their process ids.
+    fn programs(&self) -> anyhow::Result<Vec<Value>> {
+        let read = |name| -> anyhow::Result<Value> {
+            let text = std::fs::read(self.data().join("run").join(format!("{name}.json")))?;
+            Ok(serde_json::from_slice::<Value>(&text)?["pid"].take())
+        };
+        ["server", "agent", "git"].into_iter().map(read).collect()
     }
 
     /// The processes that were started with something in the data folder: the server, the agent, Nginx, Git.
@@ -102,7 +111,7 @@ async fn up_again_down_and_up_with_the_same_data() -> anyhow::Result<()> {
     ensure!(page.contains("Hello from Berth (nodejs)"), "{page}");
     let first = machine.application().await?;
     let uid = first["metadata"]["uid"].as_str().context("it has a uid")?;
-    let (processes, containers) = (machine.processes()?, machine.containers(uid).await?);
+    let (processes, programs, containers) = (machine.processes()?, machine.programs()?, machine.containers(uid).await?);
     for what in [" server ", " agent ", " git serve ", "nginx"] {
         ensure!(processes.values().any(|line| line.contains(what)), "no {what}: {processes:?}");
     }
@@ -116,12 +125,8 @@ async fn up_again_down_and_up_with_the_same_data() -> anyhow::Result<()> {
     ensure!(again["metadata"]["uid"] == uid && again["spec"] == first["spec"], "{again}");
     ensure!(again["status"]["activeRelease"] == first["status"]["activeRelease"], "it was deployed anew: {again}");
     ensure!(machine.containers(uid).await? == containers, "another container");
-    let still = machine.processes()?;
-    // Nginx has other workers after a reload; the programs are the same processes.
-    let programs = |all: &BTreeMap<u32, String>| -> Vec<u32> {
-        all.iter().filter(|(_, line)| !line.contains("nginx")).map(|(pid, _)| *pid).collect()
-    };
-    ensure!(programs(&still) == programs(&processes), "{processes:?} and then {still:?}");
+    let still = machine.programs()?;
+    ensure!(still == programs, "{programs:?} and then {still:?}: {:?}", machine.processes()?);
 
     machine.run("down").await?;
     until("no process is left", within(60), async || {

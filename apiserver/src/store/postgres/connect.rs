@@ -14,14 +14,18 @@ use super::failed;
 /// The oldest version that everything here was tested with: Debian 12's.
 const VERSION_MIN: i32 = 15;
 /// How long a connection may take. On a network that works it is milliseconds.
-const CONNECT_MAX: Duration = Duration::from_secs(3);
+const CONNECT_MAX: Duration = Duration::from_secs(if cfg!(test) { 60 } else { 3 });
 /// Prepared statements that are kept: those of some fifty tables.
 const STATEMENTS_MAX: usize = 256;
 
 /// What every connection is set to. A statement takes milliseconds; the limits are for those that wait for somebody who
 /// has stopped, so that one server's standstill holds the others up for seconds only.
-const LIMITS: [(&str, &str); 3] =
-    [("statement_timeout", "15s"), ("lock_timeout", "10s"), ("idle_in_transaction_session_timeout", "5s")];
+const LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "15s"),
+    ("lock_timeout", "10s"),
+    // A test may stand still between two statements.
+    ("idle_in_transaction_session_timeout", if cfg!(test) { "60s" } else { "5s" }),
+];
 
 /// The connection that a server writes with.
 pub(super) struct Session {

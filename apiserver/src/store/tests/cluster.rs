@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/postgres");
+
 /// A database of one test, which ends with it.
 pub(super) struct Database {
     url: String,
@@ -30,12 +32,16 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        script(&["drop", &self.url]);
+        // Panicking in a drop would hide why a test failed.
+        let dropped = Command::new(SCRIPT).args(["drop", &self.url]).output();
+        if !dropped.as_ref().is_ok_and(|output| output.status.success()) {
+            eprintln!("the database {} is left: {dropped:?}", self.url);
+        }
     }
 }
 
 fn script(arguments: &[&str]) -> String {
-    output(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/postgres")).args(arguments))
+    output(Command::new(SCRIPT).args(arguments))
 }
 
 fn output(command: &mut Command) -> String {

@@ -1,5 +1,7 @@
 //! Several servers on one PostgreSQL, and a PostgreSQL that goes away.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::future::join_all;
 
 use super::cluster::Database;
@@ -24,6 +26,11 @@ async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
         }
     };
     tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("in the end: {what}"));
+}
+
+/// Waits until a server has all that was committed. Where the machine stands still for seconds, it says that it does not know.
+async fn is_fresh(store: &Store) {
+    eventually("it is fresh", async || store.refresh().await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +81,7 @@ async fn writes_of_several_servers_have_one_order_that_all_watchers_see() {
         for (event, (revision, body)) in events.iter().zip(&written) {
             assert_eq!((event.revision, &event.object.body), (*revision, body));
         }
-        store.refresh().await.unwrap();
+        is_fresh(store).await;
         assert_eq!(replay(&events), contents(&store.snapshot_across_namespaces(THINGS)));
         assert!(watch.ready().unwrap().is_empty(), "and nothing twice");
     }
@@ -88,7 +95,7 @@ async fn what_one_server_has_answered_the_others_know() {
         let key = thing("a", &n.to_string());
         let made = one.write(create(&key, n)).await.unwrap();
         if n % 3 == 0 {
-            other.refresh().await.unwrap();
+            is_fresh(&other).await;
             assert_eq!(other.get(&key).unwrap().body, made.body);
         } else if n % 3 == 1 {
             // Without asking: a write is judged by what is, not by what this server has heard.
@@ -105,7 +112,7 @@ async fn what_one_server_has_answered_the_others_know() {
     let secret = one.tokens().create(NewToken { user: "ann".into(), ..NewToken::default() }).await.unwrap().0;
     let token = other.tokens().look_up(&secret).await.expect("known at once");
     other.tokens().revoke(&token.id).await.unwrap();
-    one.refresh().await.unwrap();
+    is_fresh(&one).await;
     assert!(one.tokens().find(&secret).is_none(), "and revoked for all");
 }
 
@@ -148,26 +155,45 @@ async fn a_server_that_was_away_for_too_long_reads_everything_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hints_are_sent_though_somebody_reads_all_the_time() {
+    const READERS: usize = 400;
     let database = Database::new();
     let [store] = servers(&database).await;
     let mut listener = sqlx::postgres::PgListener::connect(&database.url()).await.unwrap();
     listener.listen("berth_store").await.unwrap();
     let over = tokio_util::sync::CancellationToken::new();
-    let readers = (0..400).map(|_| {
-        let (store, over) = (store.clone(), over.clone());
+    let looks = Arc::new(AtomicUsize::new(0));
+    let readers = (0..READERS).map(|_| {
+        let (store, over, looked) = (store.clone(), over.clone(), Arc::clone(&looks));
         task::spawn("reader", async move {
             while !over.is_cancelled() {
-                store.refresh().await.unwrap();
+                // One that takes too long on a machine that stands still is another reader's affair.
+                if store.refresh().await.is_ok() {
+                    looked.fetch_add(1, Ordering::Relaxed);
+                }
             }
         })
     });
     let readers: Vec<_> = readers.collect();
-    let hint = async {
-        let revision = store.write(create(&thing("a", "x"), 0)).await.unwrap().revision;
-        assert_eq!(listener.recv().await.unwrap().payload(), revision.to_string());
-    };
-    // Two looks on average; while readers come first it is half a minute.
-    tokio::time::timeout(Duration::from_secs(10), hint).await.expect("the others hear of it");
+    // Two looks of all readers on average, and thousands while readers come first. A hint that the database does not take
+    // in time is not sent again: so there are three.
+    let mut heard = false;
+    for name in ["x", "y", "z"] {
+        let revision = store.write(create(&thing("a", name), 0)).await.unwrap().revision;
+        let last = looks.load(Ordering::Relaxed) + 100 * READERS;
+        let many_looks = async {
+            while looks.load(Ordering::Relaxed) < last {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        heard = tokio::select! {
+            hint = listener.recv() => hint.unwrap().payload() == revision.to_string(),
+            () = many_looks => false,
+        };
+        if heard {
+            break;
+        }
+    }
+    assert!(heard, "the others hear of it");
     over.cancel();
     join_all(readers).await.into_iter().for_each(Result::unwrap);
 }
@@ -208,15 +234,16 @@ async fn a_log_that_another_server_has_shortened_further_stays_so() {
     let mut settings = settings();
     settings.log = LogLimits { changes_max: 5, ..LogLimits::default() };
     let store = server(&database.url(), settings.clone()).await;
-    for n in 0..20 {
-        store.write(create(&thing("a", &n.to_string()), n)).await.unwrap();
-    }
-    // The other's commit falls between this one's reading and writing.
+    // The other's commit falls between this one's reading and writing, the first time that all are written.
     database.query(
         "CREATE FUNCTION other() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
          UPDATE store_meta SET compacted_revision = 18; DELETE FROM store_changes WHERE revision <= 18; RETURN NULL; END $$; \
-         CREATE TRIGGER other AFTER DELETE ON store_changes WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION other()",
+         CREATE TRIGGER other AFTER DELETE ON store_changes FOR EACH ROW \
+         WHEN (pg_trigger_depth() = 0 AND OLD.revision = 15) EXECUTE FUNCTION other()",
     );
+    for n in 0..20 {
+        store.write(create(&thing("a", &n.to_string()), n)).await.unwrap();
+    }
     eventually("it is shortened", async || store.compact().await.unwrap() >= 15).await;
     assert_eq!(store.compact().await.unwrap(), 18);
     store.close().await.unwrap();
@@ -256,7 +283,7 @@ async fn a_server_that_lacks_a_key_of_another_says_so_until_it_has_it() {
     }
     one.replace_keys(keys(&[2, 1])).await.unwrap();
     one.write(create(&thing("a", "x"), 1)).await.unwrap();
-    other.refresh().await.unwrap();
+    is_fresh(&other).await;
     assert_eq!((other.get(&thing("a", "x")).is_some(), other.lag()), (true, None));
     // Before the old one at once: the others cannot read what is written from now on.
     one.replace_keys(keys(&[3, 2, 1])).await.unwrap();
@@ -265,7 +292,7 @@ async fn a_server_that_lacks_a_key_of_another_says_so_until_it_has_it() {
     assert_eq!(other.refresh().await, Err(Stale));
     other.replace_keys(keys(&[2, 1, 3])).await.unwrap();
     eventually("it has caught up", async || other.lag().is_none()).await;
-    other.refresh().await.unwrap();
+    is_fresh(&other).await;
     assert!(other.get(&thing("a", "y")).is_some());
     // A key that a rotation elsewhere has forgotten while this server still seals with it is noted again.
     database.query(&format!("DELETE FROM store_keys WHERE id = '{}'", master_key(2).id()));
@@ -305,10 +332,11 @@ async fn lose_answers(seed: u64) {
     let (mut written, mut lost, mut saved) = (BTreeMap::new(), 0, 0);
     for round in 0..24 {
         let fate = [Fate::AnswerLost, Fate::RequestLost, Fate::Passes][round % 3];
-        // One write is one statement; several of two kinds are a transaction of some.
+        // One write is one statement; several of two kinds are a transaction of some. The first is of the kind that is not
+        // sealed: by its text the proxy knows it.
         let count = 1 + random.below(4);
         let writes = (0..count).map(|n| {
-            let (kind, name) = (KindId(usize::try_from(n % 2).unwrap()), format!("{round}-{n}"));
+            let (kind, name) = (KindId(usize::try_from((n + 1) % 2).unwrap()), format!("{round}-{n}"));
             store.write(create(&Key::new(kind, "a", name), n))
         });
         proxy.set(fate);

@@ -325,6 +325,7 @@ impl Server {
     pub async fn run(&self) -> Result<(), Error> {
         namespaces::ensure_defaults(&self.state).await?;
         rbac::reconcile(&self.state, &self.state.roles).await?;
+        // The last: from them others see that all of this is done.
         definitions::publish(&self.state).await?;
         let state = &self.state;
         tokio::join!(

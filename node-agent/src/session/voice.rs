@@ -135,8 +135,10 @@ impl Voice {
     /// therefore told after the last of its log.
     fn seen(&mut self, kept: &Kept) -> Vec<Up> {
         let observation = Arc::clone(&self.observation.borrow_and_update());
-        let (last_words, logs) = self.build_logs(&observation, kept);
-        [last_words, self.observed(&observation), logs].concat()
+        let (mut news, logs) = self.build_logs(&observation, kept);
+        news.extend(self.observed(&observation));
+        news.extend(logs);
+        news
     }
 
     fn observed(&mut self, observation: &Observation) -> Vec<Up> {

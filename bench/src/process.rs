@@ -2,7 +2,6 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -70,11 +69,6 @@ pub(crate) fn resident_megabytes(pid: u64) -> anyhow::Result<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss in smaps_rollup")?;
     let kibibytes: f64 = line.trim().trim_end_matches(" kB").parse().context("Rss is no number")?;
     Ok(kibibytes * 1024.0 / 1e6)
-}
-
-/// A port that nobody listens on, for a program that cannot choose one itself.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
 #[cfg(test)]

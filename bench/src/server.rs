@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use base64::Engine;
 use bytes::Bytes;
+use e2e::free_port;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::http::{Connection, Tls};
 use crate::load::Client;
-use crate::process::{Process, free_port};
+use crate::process::Process;
 
 /// Where the objects of a benchmark are.
 pub(crate) const PATH: &str = "/api/v1/namespaces/bench/configmaps";
@@ -85,7 +86,7 @@ impl Server {
         if kubeconfig.exists() {
             std::fs::rename(&kubeconfig, folder.join("old.kubeconfig"))?;
         }
-        let listen = SocketAddr::from(([127, 0, 0, 1], free_port()?)).to_string();
+        let listen = SocketAddr::from(([127, 0, 0, 1], free_port())).to_string();
         let data = data.to_string_lossy().into_owned();
         let arguments = ["server", "--data", &data, "--listen", &listen, "--log", "warn"];
         let stored = database.map(|url| ["--database-url", url]);

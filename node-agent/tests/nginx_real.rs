@@ -25,7 +25,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), port: e2e::free_ports(1)[0] }
+        Self { folder: tempfile::tempdir().unwrap(), port: e2e::free_port() }
     }
 
     fn router(&self) -> NginxRouter {

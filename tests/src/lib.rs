@@ -20,7 +20,7 @@ mod wait;
 pub use dice::Dice;
 pub use load::{Load, Report};
 pub use platform::{Platform, Program};
-pub use ports::free_ports;
+pub use ports::{free_port, free_ports};
 pub use postgres::Postgres;
 pub use repository::{Repositories, examples};
 pub use server::{Database, Server};

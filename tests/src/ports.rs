@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 10_000;
 const COUNT: u16 = 22_000;
 
+/// One of them.
+pub fn free_port() -> u16 {
+    free_ports(1)[0]
+}
+
 /// So many ports that nobody listens on, each given once by this process.
 pub fn free_ports(count: usize) -> Vec<u16> {
     static GIVEN: AtomicU16 = AtomicU16::new(0);

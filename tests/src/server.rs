@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use tokio::process::{Child, Command};
 
-use crate::{Postgres, berth, free_ports, until, within};
+use crate::{Postgres, berth, free_port, until, within};
 
 /// Where a server keeps its objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Server {
     /// Starts one and waits until it is ready.
     pub async fn start(database: Database, options: &[&str]) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("berth-server-").tempdir()?;
-        let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+        let address = format!("127.0.0.1:{}", free_port());
         let log = std::fs::File::create(folder.path().join("log"))?;
         let mut command = Command::new(berth());
         command.args(["server", "--data"]).arg(folder.path().join("data")).args(["--listen", &address]).args(options);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use e2e::free_port;
 use tokio::time::Instant;
 
 pub(crate) use grpc::{Channel, Messages};
@@ -18,7 +19,7 @@ use wire::{
 };
 
 use crate::load::Client;
-use crate::process::{Process, free_port};
+use crate::process::Process;
 
 /// All keys of a benchmark, as Kubernetes lays them out.
 pub(crate) const PREFIX: &str = "/registry/configmaps/bench/";
@@ -38,9 +39,9 @@ pub(crate) struct Etcd {
 impl Etcd {
     /// Starts one on a folder, which may hold what an earlier one left, and waits until it answers a read.
     pub(crate) async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
-        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let client = format!("http://{address}");
-        let peer = format!("http://127.0.0.1:{}", free_port()?);
+        let peer = format!("http://127.0.0.1:{}", free_port());
         std::fs::create_dir_all(folder)?;
         let data: PathBuf = folder.join("data");
         let arguments = [

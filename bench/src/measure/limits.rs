@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use e2e::free_port;
 use tokio::time::Instant;
 
 use crate::figures::Times;
 use crate::http::{Connection, Tls};
-use crate::process::{Process, free_port};
+use crate::process::Process;
 
 /// How many synced writes are measured: under a second on a fast disk, ten on a slow one.
 const SYNCED_WRITES: usize = 1_000;
@@ -41,7 +42,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts it with the certificates of a Berth server, from the folder in which that server keeps them.
     pub(crate) async fn start(folder: &Path, pki: &Path) -> anyhow::Result<Self> {
-        let address = ([127, 0, 0, 1], free_port()?).into();
+        let address = ([127, 0, 0, 1], free_port()).into();
         let configuration = format!(
             "daemon off; master_process on; worker_processes auto; pid {folder}/nginx.pid; error_log {folder}/error.log;\n\
              events {{ worker_connections 1024; }}\n\

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use e2e::Platform;
+use e2e::{Platform, free_port};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use crate::http::Connection;
 use crate::measure::Setting;
 use crate::measure::deploy::Deployments;
 use crate::measure::limits::program;
-use crate::process::{Process, free_port};
+use crate::process::Process;
 use crate::row::Figure;
 
 const ROLLOUTS: u32 = 10;
@@ -73,7 +73,7 @@ async fn roll(deployments: &mut Deployments) -> anyhow::Result<()> {
 
 /// The peer: an Nginx that is told to read its configuration anew, as often and about as far apart as the rollouts.
 async fn reloads(folder: &Path) -> anyhow::Result<Report> {
-    let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let configuration = format!(
         "daemon off; worker_processes auto; pid {folder}/nginx.pid; error_log {folder}/error.log;\n\
          events {{ worker_connections 1024; }}\n\

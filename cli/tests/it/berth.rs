@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+pub(crate) use e2e::free_port;
 use regex::Regex;
 
 /// More than a loaded machine needs for anything that is waited for here.
@@ -180,9 +181,4 @@ pub(crate) fn kubectl(kubeconfig: &Path) -> Command {
     let mut command = Command::new(kubectl);
     command.env("HOME", kubeconfig.parent().unwrap()).env("KUBECONFIG", kubeconfig);
     command
-}
-
-/// A port that nobody listens on now.
-pub(crate) fn free_port() -> u16 {
-    e2e::free_ports(1)[0]
 }
